@@ -1,0 +1,392 @@
+// Every number-crunching step of the model as a function on flat arrays, and how a backend and the portable kernels make a
+// complete set of them.
+//
+// Letters: B batch, T sequence, N = B·T rows (tokens), C hidden, H query heads, KV kv heads, D head size, E experts,
+// K chosen experts per token, M = N·K routed rows, F expert width, V vocabulary.
+//
+// Contract of every kernel:
+// - Arrays are flat and row-major; element 0 of an array is the first element of the tensor. A tensor that is a part of a
+//   larger buffer is passed as a view (made once, when buffers are planned) or, where rows are strided, with an offset.
+// - The caller allocates. Nothing is kept after the call, and after the first call of a shape nothing is allocated.
+// - "=" overwrites its output and never reads it; "+=" accumulates. Outputs do not overlap inputs unless it says so.
+// - All float arrays of one call have the same element type. Sums run in float64 in the portable kernels.
+// - Sizes of 0 are legal and do nothing. Sizes are trusted: the model checks what users give it.
+
+import type { MatmulBackend } from './backend.ts';
+import { portableKernels } from './ops/portable.ts';
+import type { FloatArray } from './tensor/dtype.ts';
+
+/** Target id that takes no part in the loss. */
+export const IGNORE_INDEX = -100;
+
+/** Layout and options of an attention call; q, k and v may be column ranges of one [N, (H+2·KV)·D] matrix. */
+export interface AttentionShape {
+  /** B: sequences. */
+  readonly batch: number;
+  /** T: query rows of each sequence. */
+  readonly queries: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Factor on q·k, usually headDim^-0.5. */
+  readonly scale: number;
+  /** Query i sees keys j with i - window < j <= i; 0 means all j <= i. */
+  readonly window: number;
+  /** Elements between two rows of q. */
+  readonly queryStride: number;
+  /** Elements between two rows of k, and of v. */
+  readonly keyStride: number;
+  /** Elements between the first keys of two sequences. */
+  readonly keyBatchStride: number;
+}
+
+/** How a router turns logits into weights. */
+export interface RouterOptions {
+  readonly numExperts: number;
+  readonly topK: number;
+  /** Divide the K chosen probabilities by their sum. */
+  readonly renormalise: boolean;
+}
+
+/** Sizes of an expert layer. */
+export interface ExpertsShape {
+  /** N: rows that come in. */
+  readonly tokens: number;
+  /** C */
+  readonly hiddenSize: number;
+  /** E */
+  readonly numExperts: number;
+  /** K */
+  readonly topK: number;
+  /** F */
+  readonly expertWidth: number;
+}
+
+/** Where every row of every expert comes from; made by `dispatch`. */
+export interface Routing {
+  /** [N,K] chosen experts. */
+  readonly experts: Int32Array;
+  /** [N,K] their weights. */
+  readonly weights: FloatArray;
+  /** [E+1] expert e owns routed rows offsets[e] … offsets[e+1]-1. */
+  readonly offsets: Int32Array;
+  /** [M] token of each routed row. */
+  readonly rows: Int32Array;
+  /** [N,K] routed row of each (token, choice). */
+  readonly slots: Int32Array;
+}
+
+/** What the forward pass of an expert layer leaves for its backward pass. */
+export interface ExpertsSaved {
+  /** [M,C] input rows by expert. */
+  readonly gathered: FloatArray;
+  /** [M,2F] gate, then up. */
+  readonly gateUp: FloatArray;
+  /** [M,F] SiLU(gate)·up. */
+  readonly hidden: FloatArray;
+  /** [M,C] expert outputs before weighting. */
+  readonly output: FloatArray;
+}
+
+export interface Kernels {
+  /** `C = alpha·op(A)·op(B) + beta·C`; see MatmulBackend. */
+  readonly gemm: MatmulBackend['gemm'];
+
+  // ------------------------------------------------------------ linear
+
+  /** y [N,O] (+)= x [N,I] · w [O,I]ᵀ + b [O]; overwrites y unless `accumulate`. */
+  linear(
+    y: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    b: FloatArray | null,
+    N: number,
+    I: number,
+    O: number,
+    accumulate: boolean,
+  ): void;
+  /** dx [N,I] (+)= dy·w; dw [O,I] += dyᵀ·x; db [O] += Σ rows of dy. A null output is not computed. */
+  linearBackward(
+    dx: FloatArray | null,
+    dw: FloatArray | null,
+    db: FloatArray | null,
+    dy: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    N: number,
+    I: number,
+    O: number,
+    accumulateDx: boolean,
+  ): void;
+  /** For each expert e, rows r in [offsets[e], offsets[e+1]): y [M,O] = x [M,I] · w[e] [O,I]ᵀ. */
+  groupedLinear(
+    y: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    offsets: Int32Array,
+    E: number,
+    I: number,
+    O: number,
+  ): void;
+  /** Per expert: dx [M,I] = dy·w[e]; dw[e] [O,I] += dyᵀ·x. */
+  groupedLinearBackward(
+    dx: FloatArray,
+    dw: FloatArray,
+    dy: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    offsets: Int32Array,
+    E: number,
+    I: number,
+    O: number,
+  ): void;
+
+  // ------------------------------------------------------------ rows and elements
+
+  /** y [N,C] = table [V,C] rows of ids [N]. */
+  embedding(y: FloatArray, table: FloatArray, ids: Int32Array, N: number, C: number): void;
+  /** dTable [V,C] += dy [N,C] at ids. */
+  embeddingBackward(dTable: FloatArray, dy: FloatArray, ids: Int32Array, N: number, C: number): void;
+  /** y [count] += x. */
+  add(y: FloatArray, x: FloatArray, count: number): void;
+  /** y [N,C] = x · rstd · gamma [C], rstd [N] = 1/sqrt(mean(x²) + eps), kept for the backward pass. */
+  rmsNorm(
+    y: FloatArray,
+    rstd: FloatArray,
+    x: FloatArray,
+    gamma: FloatArray,
+    N: number,
+    C: number,
+    eps: number,
+  ): void;
+  /** dx [N,C] += …; dGamma [C] += Σ dy·x·rstd. */
+  rmsNormBackward(
+    dx: FloatArray,
+    dGamma: FloatArray,
+    dy: FloatArray,
+    x: FloatArray,
+    gamma: FloatArray,
+    rstd: FloatArray,
+    N: number,
+    C: number,
+  ): void;
+  /**
+   * Rotates, in place, `heads` heads of size D in each of N rows: element pairs (i, i + D/2) turn by the angle of the row's
+   * position. Row r starts at offset + r·stride; cos and sin are [positions, D/2]. `inverse` turns back (the gradient).
+   */
+  rope(
+    x: FloatArray,
+    offset: number,
+    stride: number,
+    cos: FloatArray,
+    sin: FloatArray,
+    positions: Int32Array,
+    N: number,
+    heads: number,
+    D: number,
+    inverse: boolean,
+  ): void;
+  /** y [rows,n] = softmax of each row of x; y may be x. A row of -Infinity gives NaN. */
+  softmax(y: FloatArray, x: FloatArray, rows: number, n: number): void;
+  /** hidden [M,F] = SiLU(gate)·up of gateUp [M,2F] = (gate | up). */
+  swiglu(hidden: FloatArray, gateUp: FloatArray, M: number, F: number): void;
+  /** dGateUp [M,2F] = … of dHidden [M,F]; dGateUp may be gateUp. */
+  swigluBackward(dGateUp: FloatArray, dHidden: FloatArray, gateUp: FloatArray, M: number, F: number): void;
+
+  // ------------------------------------------------------------ attention
+
+  /**
+   * Causal grouped-query attention: out [B·T, H·D] = softmax(q·kᵀ·scale) · v, query head h reading kv head
+   * floor(h / (H/KV)). Row t of sequence b stands at position starts[b] + t and sees keys 0 … that position, so
+   * starts = 0 is the full forward pass and a cache passes its lengths. logSumExp [B·H·T] (row-major b, h, t) is kept for the
+   * backward pass; null where there is none.
+   */
+  attention(
+    out: FloatArray,
+    logSumExp: FloatArray | null,
+    q: FloatArray,
+    qOffset: number,
+    k: FloatArray,
+    kOffset: number,
+    v: FloatArray,
+    vOffset: number,
+    starts: Int32Array,
+    shape: AttentionShape,
+  ): void;
+  /** dq, dk, dv = …, laid out as q, k, v (same offsets and strides); for starts = 0 only. */
+  attentionBackward(
+    dq: FloatArray,
+    dk: FloatArray,
+    dv: FloatArray,
+    dOut: FloatArray,
+    out: FloatArray,
+    logSumExp: FloatArray,
+    q: FloatArray,
+    qOffset: number,
+    k: FloatArray,
+    kOffset: number,
+    v: FloatArray,
+    vOffset: number,
+    shape: AttentionShape,
+  ): void;
+
+  // ------------------------------------------------------------ mixture of experts
+
+  /**
+   * probabilities [N,E] = softmax(logits); experts [N,K] = the K largest (ties: lowest index first), in falling order;
+   * weights [N,K] = their probabilities, divided by their sum if `renormalise`.
+   */
+  router(
+    probabilities: FloatArray,
+    weights: FloatArray,
+    experts: Int32Array,
+    logits: FloatArray,
+    N: number,
+    options: RouterOptions,
+  ): void;
+  /**
+   * dLogits [N,E] = gradient through weights (dWeights [N,K]) and, where dProbabilities [E] is given, through the
+   * probabilities of every token alike: the auxiliary loss, whose gradient is one vector for all rows.
+   */
+  routerBackward(
+    dLogits: FloatArray,
+    dWeights: FloatArray,
+    dProbabilities: FloatArray | null,
+    probabilities: FloatArray,
+    weights: FloatArray,
+    experts: Int32Array,
+    N: number,
+    options: RouterOptions,
+  ): void;
+  /** Fills offsets, rows and slots of `routing` from its experts: a stable counting sort of (token, choice) by expert. */
+  dispatch(routing: Routing, N: number, options: RouterOptions): void;
+  /** y [M,C] = x [N,C] at rows [M]. */
+  gather(y: FloatArray, x: FloatArray, rows: Int32Array, M: number, C: number): void;
+  /** dx [N,C] = Σ_k dy[slots[n,k]]: the gradient of `gather`. */
+  gatherBackward(dx: FloatArray, dy: FloatArray, slots: Int32Array, N: number, K: number, C: number): void;
+  /** y [N,C] += Σ_k weights[n,k] · x[slots[n,k]], x [M,C]. */
+  combine(
+    y: FloatArray,
+    x: FloatArray,
+    weights: FloatArray,
+    slots: Int32Array,
+    N: number,
+    K: number,
+    C: number,
+  ): void;
+  /** dx [M,C] = weights · dy; dWeights [N,K] = dy · x. */
+  combineBackward(
+    dx: FloatArray,
+    dWeights: FloatArray,
+    dy: FloatArray,
+    x: FloatArray,
+    weights: FloatArray,
+    slots: Int32Array,
+    N: number,
+    K: number,
+    C: number,
+  ): void;
+  /**
+   * A whole expert layer: y [N,C] += Σ_k weights · down_e(SiLU(gate_e x) ⊙ up_e x), with wGateUp [E,2F,C] (gate rows, then
+   * up rows) and wDown [E,C,F]. Default: gather, groupedLinear, swiglu, groupedLinear, combine.
+   */
+  experts(
+    y: FloatArray,
+    saved: ExpertsSaved,
+    x: FloatArray,
+    wGateUp: FloatArray,
+    wDown: FloatArray,
+    routing: Routing,
+    shape: ExpertsShape,
+  ): void;
+  /**
+   * dx [N,C] =, dWeights [N,K] =, dWGateUp and dWDown +=. `scratch` has the shapes of `saved` and is overwritten.
+   */
+  expertsBackward(
+    dx: FloatArray,
+    dWeights: FloatArray,
+    dWGateUp: FloatArray,
+    dWDown: FloatArray,
+    scratch: ExpertsSaved,
+    dy: FloatArray,
+    saved: ExpertsSaved,
+    wGateUp: FloatArray,
+    wDown: FloatArray,
+    routing: Routing,
+    shape: ExpertsShape,
+  ): void;
+
+  // ------------------------------------------------------------ loss and optimizers
+
+  /**
+   * Returns Σ -log softmax(logits [N,V])[target] over rows whose target is not IGNORE_INDEX, and, where `gradient` is given
+   * (it may be `logits`), writes scale·(softmax - onehot), zero in ignored rows.
+   */
+  crossEntropy(
+    gradient: FloatArray | null,
+    logits: FloatArray,
+    targets: Int32Array,
+    N: number,
+    V: number,
+    scale: number,
+  ): number;
+  /** Σ x². */
+  sumOfSquares(x: FloatArray): number;
+  /**
+   * AdamW (Loshchilov & Hutter 2019) on `count` elements from `offset` of flat arrays: p *= 1 - lr·decay, moments of
+   * g·gradientScale, bias corrections for step 1, 2, …, p -= lr·m̂/(√v̂ + eps); then g = 0.
+   */
+  adamw(
+    p: FloatArray,
+    g: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    offset: number,
+    count: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    step: number,
+    gradientScale: number,
+  ): void;
+  /**
+   * SGD as PyTorch's: g' = g·gradientScale + decay·p; with a velocity v = momentum·v + g' (v = g' at step 1), the update is v,
+   * or g' + momentum·v with `nesterov`; p -= lr·update; then g = 0. `velocity` is null where momentum is 0.
+   */
+  sgd(
+    p: FloatArray,
+    g: FloatArray,
+    velocity: FloatArray | null,
+    offset: number,
+    count: number,
+    learningRate: number,
+    momentum: number,
+    nesterov: boolean,
+    weightDecay: number,
+    step: number,
+    gradientScale: number,
+  ): void;
+
+  // ------------------------------------------------------------ casts (16-bit values as Uint16Array)
+
+  /** Round to nearest even; NaN stays NaN. */
+  toBf16(out: Uint16Array, x: FloatArray): void;
+  fromBf16(out: FloatArray, x: Uint16Array): void;
+  /** Round to nearest even; beyond 65504 becomes Infinity. */
+  toF16(out: Uint16Array, x: FloatArray): void;
+  fromF16(out: FloatArray, x: Uint16Array): void;
+}
+
+export type KernelName = keyof Kernels;
+
+/** A complete set: what the backend brings itself, the portable kernels over its gemm for the rest. */
+export function bindKernels(backend: MatmulBackend): Kernels {
+  return portableKernels(backend.gemm.bind(backend), backend.kernels ?? {});
+}
+
+/** Names of the kernels that run in the backend itself; the others are portable TypeScript over its gemm. */
+export function nativeKernels(backend: MatmulBackend): KernelName[] {
+  return ['gemm', ...(Object.keys(backend.kernels ?? {}) as KernelName[])];
+}

@@ -1,0 +1,106 @@
+// Where the weights live: one flat array of values, one of gradients, and named views into both.
+
+import { GemmoeError } from '../errors.ts';
+import { type ComputeType, type FloatArray, newFloats } from '../tensor/dtype.ts';
+
+/** What a parameter is for; optimizers and initialisation choose by it. */
+export type ParameterRole = 'embedding' | 'norm' | 'attention' | 'router' | 'expert' | 'head' | 'bias';
+
+/** A named weight tensor, row-major. */
+export interface Parameter {
+  /** Name in our own storage: `layers.0.attention.qkv`, … Files carry Hugging Face's names instead. */
+  readonly name: string;
+  readonly role: ParameterRole;
+  readonly shape: readonly number[];
+  /** First element in the flat arrays. */
+  readonly offset: number;
+  readonly data: FloatArray;
+  /** Allocated with all others at the first backward pass. @throws GemmoeError before that */
+  readonly gradient: FloatArray;
+}
+
+/** Declared first, allocated once: `declare` every tensor, then `allocate`. */
+export class ParameterStore {
+  readonly dtype: ComputeType;
+  readonly parameters: Parameter[] = [];
+  private values: FloatArray | undefined;
+  private gradientValues: FloatArray | undefined;
+  private length = 0;
+
+  constructor(dtype: ComputeType) {
+    this.dtype = dtype;
+  }
+
+  /** Reserves the next `shape` elements of the flat storage; data exists after `allocate`. */
+  declare(name: string, role: ParameterRole, shape: readonly number[]): Parameter {
+    if (this.values) throw new GemmoeError('internal', `parameter ${name} declared after allocation`);
+    const parameter = new StoredParameter(this, name, role, shape, this.length);
+    this.length += parameter.size;
+    this.parameters.push(parameter);
+    return parameter;
+  }
+
+  allocate(): void {
+    this.values = newFloats(this.dtype, this.length);
+  }
+
+  /** All values, in order of declaration. */
+  get data(): FloatArray {
+    if (!this.values) throw new GemmoeError('internal', 'parameters read before allocation');
+    return this.values;
+  }
+
+  /** All gradients, in the same order. @throws GemmoeError before the first backward pass */
+  get gradient(): FloatArray {
+    if (!this.gradientValues) throw new GemmoeError('internal', 'gradients read before the first backward pass');
+    return this.gradientValues;
+  }
+
+  get hasGradients(): boolean {
+    return this.gradientValues !== undefined;
+  }
+
+  /** Makes the gradients exist; zero when they are new, untouched when not. */
+  ensureGradients(): void {
+    this.gradientValues ??= newFloats(this.dtype, this.length);
+  }
+
+  /** Number of parameters in all. */
+  get total(): number {
+    return this.length;
+  }
+
+  get(name: string): Parameter {
+    const found = this.parameters.find((parameter) => parameter.name === name);
+    if (!found) throw new GemmoeError('internal', `there is no parameter named ${name}`);
+    return found;
+  }
+}
+
+class StoredParameter implements Parameter {
+  readonly name: string;
+  readonly role: ParameterRole;
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly size: number;
+  private readonly store: ParameterStore;
+  private dataView: FloatArray | undefined;
+  private gradientView: FloatArray | undefined;
+
+  constructor(store: ParameterStore, name: string, role: ParameterRole, shape: readonly number[], offset: number) {
+    this.store = store;
+    this.name = name;
+    this.role = role;
+    this.shape = shape;
+    this.offset = offset;
+    this.size = shape.reduce((product, length) => product * length, 1);
+  }
+
+  get data(): FloatArray {
+    return (this.dataView ??= this.store.data.subarray(this.offset, this.offset + this.size));
+  }
+
+  get gradient(): FloatArray {
+    return (this.gradientView ??= this.store.gradient.subarray(this.offset, this.offset + this.size));
+  }
+}
