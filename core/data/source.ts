@@ -1,0 +1,14 @@
+// The contract of a stream of tokens that batches are cut from, in memory or on disk.
+
+/** A fixed sequence of token ids with random access. */
+export interface TokenSource {
+  /** Number of tokens. */
+  readonly length: number;
+  /** Bytes of text the tokens stand for; undefined where it is not known. */
+  readonly textBytes: number | undefined;
+  /** Copies tokens [start, start + count) to out[outOffset …]. @throws RangeError outside the sequence */
+  read(start: number, out: Int32Array, outOffset: number, count: number): void;
+  /** A hash of the content: a resumed run must see the same. */
+  readonly fingerprint: string;
+  close(): void;
+}

@@ -1,0 +1,103 @@
+// What a training run tells whoever watches it. The same records are the lines of metrics.jsonl.
+
+import type { BackendDescription } from '../backend.ts';
+import type { ParameterCounts } from '../model/config.ts';
+
+/** What a run will cost, known before its first step. */
+export interface RunPlan {
+  readonly parameters: { readonly total: number; readonly active: number; readonly byPart: ParameterCounts };
+  /** Bytes. */
+  readonly memory: {
+    readonly weights: number;
+    readonly gradients: number;
+    readonly optimizer: number;
+    readonly activations: number;
+    readonly total: number;
+  };
+  /** Multiply-adds counted as two, forward and backward, of one step. */
+  readonly flopsPerStep: number;
+  readonly steps: number;
+  readonly tokensPerStep: number;
+  readonly tokens: number;
+  readonly trainingTokens: number;
+  readonly validationTokens: number;
+  readonly epochs: number;
+  readonly backend: { readonly name: string } & BackendDescription;
+  readonly runDirectory: string;
+  /** Step that a resumed run continues after; 0 for a new one. */
+  readonly resumedAt: number;
+}
+
+/** One optimizer step. */
+export interface StepRecord {
+  readonly kind: 'step';
+  readonly step: number;
+  /** Cross-entropy, nats per token, without the auxiliary loss. */
+  readonly loss: number;
+  /** Σ f_e·P_e·E, K when balanced; null for a dense model. */
+  readonly auxLoss: number | null;
+  /** Global gradient norm before clipping. */
+  readonly gradientNorm: number;
+  readonly learningRate: number;
+  readonly epoch: number;
+  /** Training tokens seen so far. */
+  readonly tokens: number;
+  /** [layer][expert] share of the routed rows, each layer summing to 1; empty for a dense model. */
+  readonly expertLoad: readonly (readonly number[])[];
+  /** Wall time of the step. */
+  readonly milliseconds: number;
+}
+
+/** One pass over the validation split, or the part of it that `evalWindows` names. */
+export interface EvaluationRecord {
+  readonly kind: 'evaluation';
+  readonly step: number;
+  /** Mean nats per token over non-overlapping windows. */
+  readonly loss: number;
+  readonly perplexity: number;
+  /** Nats / ln 2 per byte of text; null where the text's bytes are not known. */
+  readonly bitsPerByte: number | null;
+  readonly windows: number;
+  /** Lowest so far. */
+  readonly best: boolean;
+}
+
+export interface SampleRecord {
+  readonly kind: 'sample';
+  readonly step: number;
+  readonly text: string;
+}
+
+export interface CheckpointRecord {
+  readonly kind: 'checkpoint';
+  readonly step: number;
+  readonly path: string;
+}
+
+export type RunRecord = StepRecord | EvaluationRecord | SampleRecord | CheckpointRecord;
+
+/** Called as things happen; a method that throws stops the run. */
+export interface RunObserver {
+  planned(plan: RunPlan): void;
+  record(record: RunRecord): void;
+}
+
+/** How a run ended. */
+export interface RunSummary {
+  readonly runDirectory: string;
+  /** Hugging Face directory of the last weights. */
+  readonly modelDirectory: string;
+  readonly steps: number;
+  readonly tokens: number;
+  /** Wall seconds of this process, waiting for the user included. */
+  readonly seconds: number;
+  /** True when a signal stopped it before its last step; the checkpoint is written all the same. */
+  readonly interrupted: boolean;
+  /** Mean training loss of the last steps (at most 100). */
+  readonly trainingLoss: number;
+  /** Of the last weights, over the whole validation split; null when interrupted. */
+  readonly validation: EvaluationRecord | null;
+  readonly bestValidation: EvaluationRecord | null;
+  /** A page of text from the last weights; null when interrupted. */
+  readonly sample: string | null;
+}

@@ -1,0 +1,53 @@
+// Everything that decides what a training run computes, as one validated record; it is stored in the run folder.
+
+import { z } from 'zod';
+import { ModelConfigSchema } from '../model/config.ts';
+
+const count = z.int().min(0);
+const positive = z.int().min(1);
+
+/** How the windows of a corpus become batches. */
+export const DATA_ORDERS = ['shuffle', 'random', 'sequential'] as const;
+
+export const RunSettingsSchema = z.strictObject({
+  /** Shape to initialise, vocabulary included; null when the weights come from `initFrom`. */
+  model: ModelConfigSchema,
+  /** Model directory whose weights training starts from; null for random weights. */
+  initFrom: z.string().nullable(),
+  /** Files or folders of text, or token shards; empty for the built-in corpus. */
+  data: z.array(z.string()),
+  /** `byte`, `character`, `bpe`, or the path of a tokenizer.json. */
+  tokenizer: z.string(),
+  /** Vocabulary of a `bpe` tokenizer that is trained on the data. */
+  bpeVocabSize: positive,
+  /** Last part of the text that is held out. */
+  validationFraction: z.number().gt(0).lt(1),
+  dataOrder: z.enum(DATA_ORDERS),
+  /** B */
+  batchSize: positive,
+  /** T */
+  sequenceLength: positive,
+  steps: positive,
+  /** `name:key=value,…` of an optimizer plugin. */
+  optimizer: z.string(),
+  /** `name:key=value,…` of a schedule plugin. */
+  schedule: z.string(),
+  learningRate: z.number().positive(),
+  /** Largest global gradient norm; 0 switches clipping off. */
+  clipNorm: z.number().nonnegative(),
+  seed: count,
+  /** Steps between validations; 0 for only the last. */
+  evalInterval: count,
+  /** Windows of validation at intervals; 0 for all. The last validation always reads all. */
+  evalWindows: count,
+  /** Steps between samples of text; 0 for only the last. */
+  sampleInterval: count,
+  /** Steps between checkpoints; 0 for only the last. */
+  saveInterval: count,
+  /** Checkpoints kept besides the best one. */
+  keepLast: positive,
+  /** `name:key=value,…` of the backend the run was made with: another one rounds differently. */
+  backend: z.string(),
+});
+
+export type RunSettings = z.infer<typeof RunSettingsSchema>;
