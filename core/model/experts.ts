@@ -1,0 +1,71 @@
+// SwiGLU experts (Shazeer 2020; Jiang et al. 2024): MoE(x) = Σ_k w_k·W_down(SiLU(W_gate x) ⊙ W_up x).
+
+import type { ExpertsSaved, ExpertsShape, Routing } from '../kernels.ts';
+import type { FloatArray } from '../tensor/dtype.ts';
+import type { Arena } from '../tensor/workspace.ts';
+import type { ModelConfig } from './config.ts';
+import type { Parameter, ParameterStore } from './parameters.ts';
+import type { Pass } from './pass.ts';
+
+export class Experts {
+  /** [E,2F,C]: gate rows, then up rows, so that both are one product. */
+  readonly gateUp: Parameter;
+  /** [E,C,F] */
+  readonly down: Parameter;
+  private readonly config: ModelConfig;
+
+  constructor(store: ParameterStore, name: string, config: ModelConfig) {
+    const { numExperts: E, expertWidth: F, hiddenSize: C } = config;
+    this.config = config;
+    this.gateUp = store.declare(`${name}.gate_up`, 'expert', [E, 2 * F, C]);
+    this.down = store.declare(`${name}.down`, 'expert', [E, C, F]);
+  }
+
+  /** Buffers of the routed rows; the backward pass takes a second set as its scratch. */
+  plan(arena: Arena, tokens: number): ExpertsSaved {
+    const { topK, hiddenSize: C, expertWidth: F } = this.config;
+    const routed = tokens * topK;
+    return {
+      gathered: arena.floats(routed * C),
+      gateUp: arena.floats(routed * 2 * F),
+      hidden: arena.floats(routed * F),
+      output: arena.floats(routed * C),
+    };
+  }
+
+  /** y [N,C] += the weighted experts of x [N,C]. */
+  forward(pass: Pass, y: FloatArray, x: FloatArray, routing: Routing, saved: ExpertsSaved): void {
+    pass.kernels.experts(y, saved, x, this.gateUp.data, this.down.data, routing, this.shape(pass));
+  }
+
+  /** dx [N,C] = and dWeights [N,K] = from dy [N,C]; the weights' gradients are added to. */
+  backward(
+    pass: Pass,
+    dx: FloatArray,
+    dWeights: FloatArray,
+    dy: FloatArray,
+    routing: Routing,
+    saved: ExpertsSaved,
+    scratch: ExpertsSaved,
+  ): void {
+    const { gateUp, down } = this;
+    pass.kernels.expertsBackward(
+      dx,
+      dWeights,
+      gateUp.gradient,
+      down.gradient,
+      scratch,
+      dy,
+      saved,
+      gateUp.data,
+      down.data,
+      routing,
+      this.shape(pass),
+    );
+  }
+
+  private shape(pass: Pass): ExpertsShape {
+    const { hiddenSize, numExperts, topK, expertWidth } = this.config;
+    return { tokens: pass.rows, hiddenSize, numExperts, topK, expertWidth };
+  }
+}

@@ -1,0 +1,20 @@
+// What a forward or backward pass tells every layer about the rows it is given.
+
+import type { Kernels } from '../kernels.ts';
+import type { KvCache } from './kv-cache.ts';
+import type { RopeTables } from './rope-tables.ts';
+
+/** One pass over `batch` sequences of `length` tokens each: N = batch·length rows, sequence by sequence. */
+export interface Pass {
+  readonly kernels: Kernels;
+  readonly batch: number;
+  readonly length: number;
+  /** N */
+  readonly rows: number;
+  /** [N] position of each row in its sequence. */
+  readonly positions: Int32Array;
+  /** [B] position of the first row of each sequence: what the cache already holds. */
+  readonly starts: Int32Array;
+  readonly cache: KvCache | null;
+  readonly rope: RopeTables;
+}

@@ -1,0 +1,347 @@
+// The whole model: ids [B,T] -> embedding -> blocks -> RMSNorm -> LM head -> logits [B,T,V], and its complete backward pass.
+
+import { GemmoeError } from '../errors.ts';
+import { IGNORE_INDEX, type Kernels } from '../kernels.ts';
+import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
+import { type Arena, measurePlan, Workspace } from '../tensor/workspace.ts';
+import { Block, type BlockActivations, type BlockScratch } from './block.ts';
+import { type ModelConfig, parseModelConfig } from './config.ts';
+import { Embedding } from './embedding.ts';
+import { initialiseParameters } from './initialise.ts';
+import type { KvCache } from './kv-cache.ts';
+import { Linear } from './linear.ts';
+import { ParameterStore } from './parameters.ts';
+import type { Pass } from './pass.ts';
+import { type NormActivations, RmsNorm } from './rms-norm.ts';
+import { RopeTables } from './rope-tables.ts';
+import { RouterStatistics } from './router.ts';
+
+/** What a pass over a batch gives. */
+export interface LossResult {
+  /** Σ cross-entropy, nats, over the rows that have a target. */
+  readonly lossSum: number;
+  /** Rows that have a target. */
+  readonly tokens: number;
+  /** E·Σ f_e·P_e, not yet times its coefficient; null for a dense model. */
+  readonly auxLoss: number | null;
+}
+
+/** How a forward pass without gradients is to run. */
+export interface ForwardOptions {
+  /** Holds the tokens before `ids`, and afterwards `ids` too. */
+  readonly cache?: KvCache;
+  /** `all` (default) gives logits [B·T,V], `last` those of each sequence's last row [B,V]. */
+  readonly logits?: 'all' | 'last';
+}
+
+/** Buffers of one shape of forward pass without gradients: all blocks share one set. */
+interface InferencePlan {
+  readonly positions: Int32Array;
+  readonly starts: Int32Array;
+  readonly stream: FloatArray;
+  readonly block: BlockActivations;
+  readonly last: FloatArray;
+  readonly finalNorm: NormActivations;
+  readonly logits: FloatArray;
+}
+
+/** Buffers of one shape of training step. */
+interface TrainingPlan {
+  readonly positions: Int32Array;
+  readonly starts: Int32Array;
+  /** [L+1] residual streams: the input of each block, and the last one's output. */
+  readonly streams: readonly FloatArray[];
+  readonly blocks: readonly BlockActivations[];
+  readonly finalNorm: NormActivations;
+  readonly logits: FloatArray;
+  readonly dNorm: FloatArray;
+  readonly dStream: FloatArray;
+  readonly dProbabilities: FloatArray;
+  readonly scratch: BlockScratch;
+}
+
+export class Transformer {
+  readonly config: ModelConfig;
+  readonly kernels: Kernels;
+  readonly parameters: ParameterStore;
+  /** Load of every expert in the last pass; null for a dense model. */
+  readonly routing: RouterStatistics | null;
+  private readonly workspace: Workspace;
+  private readonly rope: RopeTables;
+  private readonly embedding: Embedding;
+  private readonly blocks: readonly Block[];
+  private readonly finalNorm: RmsNorm;
+  /** Null when the embedding table serves. */
+  private readonly head: Linear | null;
+
+  /** A model of zero weights; fill them with `initialise` or from a file. */
+  constructor(config: ModelConfig, kernels: Kernels, options: { readonly dtype?: ComputeType } = {}) {
+    const dtype = options.dtype ?? 'f32';
+    this.config = parseModelConfig(config);
+    this.kernels = kernels;
+    this.workspace = new Workspace(dtype);
+    this.rope = new RopeTables(config, dtype);
+    this.routing = config.numExperts > 1 ? new RouterStatistics(config.numLayers, config.numExperts) : null;
+    const store = new ParameterStore(dtype);
+    this.parameters = store;
+    this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize);
+    this.blocks = Array.from({ length: config.numLayers }, (_, layer) => new Block(store, config, layer));
+    this.finalNorm = new RmsNorm(store, 'final_norm', config.hiddenSize, config.normEps);
+    this.head = config.tieEmbeddings ? null : new Linear(store, 'head', 'head', config.hiddenSize, config.vocabSize);
+    store.allocate();
+  }
+
+  get dtype(): ComputeType {
+    return this.parameters.dtype;
+  }
+
+  /** Bytes of activations held. */
+  get activationBytes(): number {
+    return this.workspace.bytes;
+  }
+
+  /** Bytes of activations that a training step of this shape needs. */
+  trainingBytes(batch: number, length: number): number {
+    const size = measurePlan((arena) => this.planTraining(arena, batch, length));
+    return size.floats * (this.dtype === 'f32' ? 4 : 8) + size.ints * 4;
+  }
+
+  /** Random weights, the same for the same seed on every machine. */
+  initialise(seed: number): void {
+    initialiseParameters(this.parameters, this.config.numLayers, seed);
+  }
+
+  /**
+   * Logits [B·T,V], or [B,V] with `logits: 'last'`; the array is valid until the model's next pass.
+   * @throws GemmoeError for ids outside the vocabulary, sequences beyond the longest, a cache of another shape or full
+   */
+  forward(ids: Int32Array, batch: number, length: number, options: ForwardOptions = {}): FloatArray {
+    return this.infer(ids, batch, length, options.cache ?? null, options.logits ?? 'all').logits;
+  }
+
+  /** The loss without gradients. */
+  evaluate(ids: Int32Array, targets: Int32Array, batch: number, length: number): LossResult {
+    const rows = batch * length;
+    const tokens = countTargets(targets, rows, this.config.vocabSize);
+    const { logits } = this.infer(ids, batch, length, null, 'all');
+    const lossSum = this.kernels.crossEntropy(null, logits, targets, rows, this.config.vocabSize, 0);
+    return { lossSum, tokens, auxLoss: this.routing?.auxiliaryLoss() ?? null };
+  }
+
+  /**
+   * Forward and backward: adds to every parameter's gradient that of
+   * `tokenScale·Σ cross-entropy + auxScale·auxLoss`. The defaults make it the mean over tokens plus the configured share of
+   * the auxiliary loss; micro-batches of one step pass 1 / all tokens, and their share of the auxiliary loss.
+   */
+  forwardBackward(
+    ids: Int32Array,
+    targets: Int32Array,
+    batch: number,
+    length: number,
+    scales: { readonly tokenScale?: number; readonly auxScale?: number } = {},
+  ): LossResult {
+    this.checkIds(ids, batch, length, 0);
+    const rows = batch * length;
+    const tokens = countTargets(targets, rows, this.config.vocabSize);
+    if (tokens === 0) throw new GemmoeError('bad-data', 'no row of the batch has a target', 'give at least one');
+    const plan = this.workspace.plan(`training ${batch}x${length}`, (arena) => this.planTraining(arena, batch, length));
+    const pass = this.preparePass(plan.positions, plan.starts, batch, length, null);
+    this.parameters.ensureGradients();
+    this.forwardThroughBlocks(pass, plan, ids);
+    const auxLoss = this.routing?.auxiliaryLoss() ?? null;
+    this.routing?.auxiliaryGradient(plan.dProbabilities, scales.auxScale ?? this.config.auxLossCoefficient);
+    const lossSum = this.headForwardBackward(pass, plan, targets, scales.tokenScale ?? 1 / tokens);
+    this.backwardThroughBlocks(pass, plan, ids);
+    return { lossSum, tokens, auxLoss };
+  }
+
+  private infer(
+    ids: Int32Array,
+    batch: number,
+    length: number,
+    cache: KvCache | null,
+    wanted: 'all' | 'last',
+  ): InferencePlan {
+    this.checkIds(ids, batch, length, cache?.length ?? 0);
+    if (cache) this.checkCache(cache, batch, length);
+    const { vocabSize, hiddenSize: C } = this.config;
+    const outputs = wanted === 'all' ? batch * length : batch;
+    const plan = this.workspace.plan(`inference ${batch}x${length} ${wanted}`, (arena) =>
+      this.planInference(arena, batch, length, outputs),
+    );
+    const pass = this.preparePass(plan.positions, plan.starts, batch, length, cache);
+    this.embedding.forward(pass, plan.stream, ids);
+    for (const [layer, block] of this.blocks.entries()) {
+      block.forward(pass, plan.stream, plan.stream, plan.block);
+      this.recordRouting(layer, plan.block, pass.rows);
+    }
+    cache?.advance(length);
+    let selected = plan.stream;
+    if (wanted === 'last') {
+      selected = plan.last;
+      copyLastRows(selected, plan.stream, batch, length, C);
+    }
+    this.finalNorm.forward(pass, selected, plan.finalNorm, outputs);
+    const table = this.headWeights().data;
+    this.kernels.linear(plan.logits, plan.finalNorm.output, table, null, outputs, C, vocabSize, false);
+    return plan;
+  }
+
+  private forwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
+    this.embedding.forward(pass, plan.streams[0], ids);
+    for (const [layer, block] of this.blocks.entries()) {
+      block.forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
+      this.recordRouting(layer, plan.blocks[layer], pass.rows);
+    }
+  }
+
+  /** Logits, loss and the gradient of the last stream; the logits' gradient takes the logits' place. */
+  private headForwardBackward(pass: Pass, plan: TrainingPlan, targets: Int32Array, tokenScale: number): number {
+    const { vocabSize: V, hiddenSize: C } = this.config;
+    const { kernels, rows } = pass;
+    const { finalNorm, logits, dNorm, dStream } = plan;
+    const stream = plan.streams[this.blocks.length];
+    const { data, gradient } = this.headWeights();
+    this.finalNorm.forward(pass, stream, finalNorm);
+    kernels.linear(logits, finalNorm.output, data, null, rows, C, V, false);
+    const lossSum = kernels.crossEntropy(logits, logits, targets, rows, V, tokenScale);
+    kernels.linearBackward(dNorm, gradient, null, logits, finalNorm.output, data, rows, C, V, false);
+    dStream.fill(0);
+    this.finalNorm.backward(pass, dStream, dNorm, stream, finalNorm);
+    return lossSum;
+  }
+
+  private backwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
+    const dProbabilities = this.routing ? plan.dProbabilities : null;
+    for (let layer = this.blocks.length - 1; layer >= 0; layer--) {
+      this.blocks[layer].backward(
+        pass,
+        plan.dStream,
+        plan.streams[layer],
+        dProbabilities,
+        plan.blocks[layer],
+        plan.scratch,
+      );
+    }
+    this.embedding.backward(pass, plan.dStream, ids);
+  }
+
+  private planInference(arena: Arena, batch: number, length: number, outputs: number): InferencePlan {
+    const { hiddenSize: C, vocabSize: V } = this.config;
+    const rows = batch * length;
+    return {
+      positions: arena.ints(rows),
+      starts: arena.ints(batch),
+      stream: arena.floats(rows * C),
+      block: this.blocks[0].plan(arena, rows),
+      last: arena.floats(outputs * C),
+      finalNorm: this.finalNorm.plan(arena, outputs),
+      logits: arena.floats(outputs * V),
+    };
+  }
+
+  private planTraining(arena: Arena, batch: number, length: number): TrainingPlan {
+    const { hiddenSize: C, vocabSize: V, numExperts: E } = this.config;
+    const rows = batch * length;
+    return {
+      positions: arena.ints(rows),
+      starts: arena.ints(batch),
+      streams: Array.from({ length: this.blocks.length + 1 }, () => arena.floats(rows * C)),
+      blocks: this.blocks.map((block) => block.plan(arena, rows)),
+      finalNorm: this.finalNorm.plan(arena, rows),
+      logits: arena.floats(rows * V),
+      dNorm: arena.floats(rows * C),
+      dStream: arena.floats(rows * C),
+      dProbabilities: arena.floats(E),
+      scratch: this.blocks[0].planBackward(arena, rows),
+    };
+  }
+
+  private preparePass(
+    positions: Int32Array,
+    starts: Int32Array,
+    batch: number,
+    length: number,
+    cache: KvCache | null,
+  ): Pass {
+    const start = cache?.length ?? 0;
+    starts.fill(start);
+    for (let n = 0; n < positions.length; n++) positions[n] = start + (n % length);
+    this.rope.ensure(start + length);
+    return { kernels: this.kernels, batch, length, rows: batch * length, positions, starts, cache, rope: this.rope };
+  }
+
+  private headWeights() {
+    return this.head ? this.head.weight : this.embedding.table;
+  }
+
+  private recordRouting(layer: number, activations: BlockActivations, rows: number): void {
+    const { router } = activations.feedForward;
+    if (router) this.routing?.record(layer, router, rows);
+  }
+
+  private checkIds(ids: Int32Array, batch: number, length: number, start: number): void {
+    const { vocabSize, maxSequenceLength } = this.config;
+    const rows = batch * length;
+    if (batch < 1 || length < 1 || ids.length < rows) {
+      throw new GemmoeError(
+        'usage',
+        `a batch of ${batch} x ${length} needs ${rows} ids (at least 1), got ${ids.length}`,
+      );
+    }
+    if (start + length > maxSequenceLength) {
+      throw new GemmoeError(
+        'usage',
+        `a sequence of ${start + length} tokens is longer than the model's ${maxSequenceLength}`,
+        'shorten it, or use a model with a longer context',
+      );
+    }
+    for (let n = 0; n < rows; n++) {
+      if (ids[n] >= 0 && ids[n] < vocabSize) continue;
+      throw new GemmoeError(
+        'usage',
+        `token id ${ids[n]} (row ${n}) is outside the vocabulary of ${vocabSize}`,
+        `ids run from 0 to ${vocabSize - 1}: is this the model's own tokenizer?`,
+      );
+    }
+  }
+
+  private checkCache(cache: KvCache, batch: number, length: number): void {
+    if (cache.batch !== batch || cache.keys.length !== this.blocks.length) {
+      throw new GemmoeError('internal', `a cache for ${cache.batch} sequences was used with a batch of ${batch}`);
+    }
+    if (cache.length + length > cache.capacity) {
+      throw new GemmoeError(
+        'usage',
+        `the cache holds ${cache.length} of ${cache.capacity} tokens: ${length} more do not fit`,
+        'make a larger cache, or start anew',
+      );
+    }
+  }
+}
+
+/** The last of every `length` rows of `stream`. */
+function copyLastRows(out: FloatArray, stream: FloatArray, batch: number, length: number, C: number): void {
+  for (let b = 0; b < batch; b++) {
+    const from = ((b + 1) * length - 1) * C;
+    for (let i = 0; i < C; i++) out[b * C + i] = stream[from + i];
+  }
+}
+
+/** Rows with a target. @throws GemmoeError for a target that is neither an id of the vocabulary nor IGNORE_INDEX */
+function countTargets(targets: Int32Array, rows: number, vocabSize: number): number {
+  let count = 0;
+  for (let n = 0; n < rows; n++) {
+    const target = targets[n];
+    if (target === IGNORE_INDEX) continue;
+    if (!(target >= 0 && target < vocabSize)) {
+      throw new GemmoeError(
+        'bad-data',
+        `target ${target} (row ${n}) is outside the vocabulary of ${vocabSize}`,
+        `targets run from 0 to ${vocabSize - 1}, or are ${IGNORE_INDEX} where there is none`,
+      );
+    }
+    count++;
+  }
+  return count;
+}
