@@ -134,7 +134,9 @@ function checkMatrix(
   checkSize(`offset of ${name}`, offset <= MAX_INT ? offset : Number.isSafeInteger(offset) ? 0 : offset);
   checkSize(`leading dimension of ${name}`, stride);
   if (stride < Math.max(1, columns)) {
-    throw new RangeError(`gemm: leading dimension of ${name} is ${stride}, below its row length of ${Math.max(1, columns)}`);
+    throw new RangeError(
+      `gemm: leading dimension of ${name} is ${stride}, below its row length of ${Math.max(1, columns)}`,
+    );
   }
   if (rows === 0 || columns === 0) return; // nothing is touched
   const end = offset + (rows - 1) * stride + columns;

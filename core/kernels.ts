@@ -150,15 +150,7 @@ export interface Kernels {
   /** y [count] += x. */
   add(y: FloatArray, x: FloatArray, count: number): void;
   /** y [N,C] = x · rstd · gamma [C], rstd [N] = 1/sqrt(mean(x²) + eps), kept for the backward pass. */
-  rmsNorm(
-    y: FloatArray,
-    rstd: FloatArray,
-    x: FloatArray,
-    gamma: FloatArray,
-    N: number,
-    C: number,
-    eps: number,
-  ): void;
+  rmsNorm(y: FloatArray, rstd: FloatArray, x: FloatArray, gamma: FloatArray, N: number, C: number, eps: number): void;
   /** dx [N,C] += …; dGamma [C] += Σ dy·x·rstd. */
   rmsNormBackward(
     dx: FloatArray,
@@ -265,15 +257,7 @@ export interface Kernels {
   /** dx [N,C] = Σ_k dy[slots[n,k]]: the gradient of `gather`. */
   gatherBackward(dx: FloatArray, dy: FloatArray, slots: Int32Array, N: number, K: number, C: number): void;
   /** y [N,C] += Σ_k weights[n,k] · x[slots[n,k]], x [M,C]. */
-  combine(
-    y: FloatArray,
-    x: FloatArray,
-    weights: FloatArray,
-    slots: Int32Array,
-    N: number,
-    K: number,
-    C: number,
-  ): void;
+  combine(y: FloatArray, x: FloatArray, weights: FloatArray, slots: Int32Array, N: number, K: number, C: number): void;
   /** dx [M,C] = weights · dy; dWeights [N,K] = dy · x. */
   combineBackward(
     dx: FloatArray,

@@ -28,7 +28,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
     },
   },
   small: {
-    description: 'benchmarks: 7.3 M parameters',
+    description: 'benchmarks: 7.1 M parameters',
     config: {
       ...common,
       vocabSize: 1000,

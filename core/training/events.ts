@@ -26,6 +26,8 @@ export interface RunPlan {
   readonly runDirectory: string;
   /** Step that a resumed run continues after; 0 for a new one. */
   readonly resumedAt: number;
+  /** Things the user should know before it starts, a sentence each. */
+  readonly notes: readonly string[];
 }
 
 /** One optimizer step. */
@@ -93,8 +95,8 @@ export interface RunSummary {
   readonly seconds: number;
   /** True when a signal stopped it before its last step; the checkpoint is written all the same. */
   readonly interrupted: boolean;
-  /** Mean training loss of the last steps (at most 100). */
-  readonly trainingLoss: number;
+  /** Mean training loss of the last steps (at most 100); null when none was taken. */
+  readonly trainingLoss: number | null;
   /** Of the last weights, over the whole validation split; null when interrupted. */
   readonly validation: EvaluationRecord | null;
   readonly bestValidation: EvaluationRecord | null;

@@ -1,0 +1,33 @@
+// The complete set of kernels in TypeScript over a gemm, with what a backend brings itself in place of ours.
+
+import type { Kernels } from '../kernels.ts';
+import { adamw } from './adamw.ts';
+import { makeAttention } from './attention.ts';
+import { fromBf16, fromF16, toBf16, toF16 } from './cast.ts';
+import { crossEntropy } from './cross-entropy.ts';
+import { add, sumOfSquares } from './elementwise.ts';
+import { embedding, embeddingBackward } from './embedding.ts';
+import { makeExperts } from './experts.ts';
+import { makeGroupedLinear, makeLinear } from './linear.ts';
+import { rmsNorm, rmsNormBackward } from './rms-norm.ts';
+import { rope } from './rope.ts';
+import { router, routerBackward } from './router.ts';
+import { combine, combineBackward, dispatch, gather, gatherBackward } from './routing.ts';
+import { sgd } from './sgd.ts';
+import { softmax } from './softmax.ts';
+import { swiglu, swigluBackward } from './swiglu.ts';
+
+/** Kernels over `gemm`; those in `native` replace ours, also inside our composite ones. */
+export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>): Kernels {
+  const fine = {
+    gemm,
+    ...makeLinear(gemm),
+    ...makeGroupedLinear(gemm),
+    ...makeAttention(gemm),
+    ...{ embedding, embeddingBackward, add, rmsNorm, rmsNormBackward, rope, softmax, swiglu, swigluBackward },
+    ...{ router, routerBackward, dispatch, gather, gatherBackward, combine, combineBackward },
+    ...{ crossEntropy, sumOfSquares, adamw, sgd, toBf16, fromBf16, toF16, fromF16 },
+    ...native,
+  };
+  return { ...makeExperts(fine), ...fine };
+}

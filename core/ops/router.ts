@@ -1,0 +1,78 @@
+// Router: p = softmax(z) over all experts, the K largest, w = p_chosen (/ Σ p_chosen).
+
+import type { RouterOptions } from '../kernels.ts';
+import type { FloatArray } from '../tensor/dtype.ts';
+import { softmax } from './softmax.ts';
+
+/** probabilities [N,E], experts [N,K] in falling order (ties: lowest index first) and weights [N,K] of logits [N,E]. */
+export function router(
+  probabilities: FloatArray,
+  weights: FloatArray,
+  experts: Int32Array,
+  logits: FloatArray,
+  N: number,
+  options: RouterOptions,
+): void {
+  const { numExperts: E, topK: K, renormalise } = options;
+  softmax(probabilities, logits, N, E);
+  for (let n = 0; n < N; n++) {
+    const row = n * E;
+    const first = n * K;
+    let sum = 0;
+    for (let k = 0; k < K; k++) {
+      const e = largestUnchosen(probabilities, row, E, experts, first, k);
+      experts[first + k] = e;
+      weights[first + k] = probabilities[row + e];
+      sum += probabilities[row + e];
+    }
+    if (renormalise) for (let k = 0; k < K; k++) weights[first + k] /= sum;
+  }
+}
+
+/** Index of the largest of p[row …] that is not among the first k choices; the lowest unchosen one where all are NaN. */
+function largestUnchosen(p: FloatArray, row: number, E: number, experts: Int32Array, first: number, k: number): number {
+  let best = -1;
+  for (let e = 0; e < E; e++) {
+    let chosen = false;
+    for (let j = 0; j < k; j++) if (experts[first + j] === e) chosen = true;
+    if (!chosen && (best < 0 || p[row + e] > p[row + best])) best = e;
+  }
+  return best;
+}
+
+/**
+ * dLogits [N,E] = through weights and probabilities. With s = Σ p_chosen and w = p/s:
+ *   dp_chosen = (dw_k - Σ_j dw_j·w_j) / s when renormalised, dw_k when not; dp += dProbabilities;
+ *   dz_e = p_e·(dp_e - Σ_j p_j·dp_j).
+ */
+export function routerBackward(
+  dLogits: FloatArray,
+  dWeights: FloatArray,
+  dProbabilities: FloatArray | null,
+  probabilities: FloatArray,
+  weights: FloatArray,
+  experts: Int32Array,
+  N: number,
+  options: RouterOptions,
+): void {
+  const { numExperts: E, topK: K, renormalise } = options;
+  for (let n = 0; n < N; n++) {
+    const row = n * E;
+    const first = n * K;
+    let sum = 1;
+    let mean = 0;
+    if (renormalise) {
+      sum = 0;
+      for (let k = 0; k < K; k++) {
+        sum += probabilities[row + experts[first + k]];
+        mean += dWeights[first + k] * weights[first + k];
+      }
+    }
+    // dLogits holds dp until the last loop
+    for (let e = 0; e < E; e++) dLogits[row + e] = dProbabilities ? dProbabilities[e] : 0;
+    for (let k = 0; k < K; k++) dLogits[row + experts[first + k]] += (dWeights[first + k] - mean) / sum;
+    let dot = 0;
+    for (let e = 0; e < E; e++) dot += probabilities[row + e] * dLogits[row + e];
+    for (let e = 0; e < E; e++) dLogits[row + e] = probabilities[row + e] * (dLogits[row + e] - dot);
+  }
+}

@@ -1,0 +1,185 @@
+// Checkpoints of a run: RUN/checkpoints/step-00000500/ is a Hugging Face model directory with the optimizer's tensors and the
+// training state beside it. It is written whole or not at all, so a crash leaves the one before.
+
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Tokenizer } from '../data/tokenizer.ts';
+import { GemmoeError, messageOf } from '../errors.ts';
+import { removeStaleTemporaries, writeDirectoryAtomic, writeFileAtomic } from '../formats/atomic-files.ts';
+import { writeModelFiles } from '../formats/hugging-face.ts';
+import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts';
+import type { Transformer } from '../model/transformer.ts';
+import type { Optimizer } from '../plugin.ts';
+
+const STATE_FILE = 'training_state.json';
+const OPTIMIZER_FILE = 'optimizer.safetensors';
+
+const EvaluationSchema = z.strictObject({
+  kind: z.literal('evaluation'),
+  step: z.int(),
+  loss: z.number(),
+  perplexity: z.number(),
+  bitsPerByte: z.number().nullable(),
+  windows: z.int(),
+  best: z.boolean(),
+});
+
+/** Everything besides weights and optimizer tensors that going on needs; random streams are functions of seed and step. */
+const TrainingStateSchema = z.strictObject({
+  format: z.literal(1),
+  step: z.int().min(0),
+  /** Training tokens seen. */
+  tokens: z.int().min(0),
+  /** Lowest validation loss so far and its step. */
+  best: EvaluationSchema.nullable(),
+  /** Losses of the last steps, oldest first. */
+  recentLosses: z.array(z.number()),
+  /** Length of metrics.jsonl at this step: what stands behind it was written by a run that then died. */
+  metricsBytes: z.int().min(0),
+  optimizerScalars: z.record(z.string(), z.number()),
+  /** Hash of the training and validation tokens and their tokenizer. */
+  dataFingerprint: z.string(),
+  /** Backend, library and threads: another one rounds differently. */
+  backend: z.string(),
+});
+
+export type TrainingState = z.infer<typeof TrainingStateSchema>;
+
+/** What a checkpoint is made of. */
+export interface CheckpointParts {
+  readonly model: Transformer;
+  readonly optimizer: Optimizer;
+  readonly tokenizer: Tokenizer;
+  /** config.json of the model training started from, for keys that are not ours. */
+  readonly original: Record<string, unknown> | undefined;
+  readonly state: TrainingState;
+}
+
+/** Writes the checkpoint of `parts.state.step`; the directory's path. An existing one of that step is replaced. */
+export function saveCheckpoint(runDirectory: string, parts: CheckpointParts): string {
+  const path = join(checkpointsOf(runDirectory), stepName(parts.state.step));
+  const { model, optimizer, tokenizer, original } = parts;
+  writeDirectoryAtomic(
+    path,
+    (temporary) => {
+      writeModelFiles(temporary, model, { tokenizer, ...(original && { original }) });
+      const tensors = [...optimizer.state()].map(([name, { shape, data }]) => ({
+        name,
+        dtype: data instanceof Float32Array ? ('F32' as const) : ('F64' as const),
+        shape,
+        data,
+      }));
+      writeSafetensors(join(temporary, OPTIMIZER_FILE), tensors);
+      writeFileAtomic(join(temporary, STATE_FILE), `${JSON.stringify(parts.state, null, 2)}\n`);
+    },
+    { replace: true },
+  );
+  return path;
+}
+
+/** The training state of a checkpoint. @throws GemmoeError naming the file and the field that is wrong */
+export function readTrainingState(checkpoint: string): TrainingState {
+  const path = join(checkpoint, STATE_FILE);
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new GemmoeError('bad-data', `${path}: cannot be read: ${messageOf(error)}`, 'resume from another checkpoint');
+  }
+  const parsed = TrainingStateSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new GemmoeError(
+    'bad-data',
+    `${path}: ${issue.path.join('.')}: ${issue.message}`,
+    'resume from another checkpoint',
+  );
+}
+
+/** Puts the optimizer's tensors and scalars of a checkpoint back into a freshly made optimizer. */
+export function restoreOptimizer(checkpoint: string, optimizer: Optimizer, state: TrainingState): void {
+  const path = join(checkpoint, OPTIMIZER_FILE);
+  const file = openSafetensors(path);
+  try {
+    const wanted = optimizer.state();
+    for (const [name, { shape, data }] of wanted) {
+      const found = file.tensors.get(name);
+      if (!found || found.shape.join() !== shape.join()) {
+        throw new GemmoeError(
+          'bad-data',
+          `${path}: the optimizer wants tensor ${name} [${shape}], the file has ${found ? `[${found.shape}]` : 'none'}`,
+          'resume with the optimizer that the run was made with',
+        );
+      }
+      file.read(name, data);
+    }
+    const stray = [...file.tensors.keys()].find((name) => !wanted.has(name));
+    if (stray !== undefined) {
+      throw new GemmoeError(
+        'bad-data',
+        `${path}: tensor ${stray} is none of the optimizer's`,
+        'resume with the optimizer that the run was made with',
+      );
+    }
+  } finally {
+    file.close();
+  }
+  optimizer.restoreScalars?.(state.optimizerScalars);
+}
+
+/** Path of the newest complete checkpoint of a run, or undefined when it has none. */
+export function latestCheckpoint(runDirectory: string): string | undefined {
+  const steps = checkpointSteps(runDirectory);
+  const last = steps.at(-1);
+  return last === undefined ? undefined : join(checkpointsOf(runDirectory), stepName(last));
+}
+
+/** Path of the checkpoint of `step`, whether it exists or not. */
+export function checkpointPath(runDirectory: string, step: number): string {
+  return join(checkpointsOf(runDirectory), stepName(step));
+}
+
+/** Deletes all but the last `keepLast` checkpoints and that of `bestStep`, and what a killed process left half written. */
+export function pruneCheckpoints(runDirectory: string, keepLast: number, bestStep: number | undefined): void {
+  const directory = checkpointsOf(runDirectory);
+  if (!existsSync(directory)) return;
+  removeStaleTemporaries(directory);
+  const steps = checkpointSteps(runDirectory);
+  for (const step of steps.slice(0, Math.max(0, steps.length - keepLast))) {
+    if (step !== bestStep) rmSync(join(directory, stepName(step)), { recursive: true, force: true });
+  }
+}
+
+/**
+ * The model directory that `path` stands for: itself when it holds a config.json, the `model` folder of a finished run, or
+ * the latest checkpoint of an unfinished one. @throws GemmoeError when there is none
+ */
+export function modelDirectoryOf(path: string): string {
+  const finished = join(path, 'model');
+  for (const candidate of [path, finished]) if (existsSync(join(candidate, 'config.json'))) return candidate;
+  const checkpoint = existsSync(path) ? latestCheckpoint(path) : undefined;
+  if (checkpoint) return checkpoint;
+  throw new GemmoeError(
+    'not-found',
+    `${path} is neither a model directory (no config.json) nor a run folder (no model, no checkpoints)`,
+    'name a folder that holds config.json and model.safetensors, or a folder that `gemmoe train` made',
+  );
+}
+
+function checkpointSteps(runDirectory: string): number[] {
+  const directory = checkpointsOf(runDirectory);
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory)
+    .filter((name) => /^step-\d{8}$/.test(name) && existsSync(join(directory, name, STATE_FILE)))
+    .map((name) => Number(name.slice('step-'.length)))
+    .sort((a, b) => a - b);
+}
+
+function checkpointsOf(runDirectory: string): string {
+  return join(runDirectory, 'checkpoints');
+}
+
+function stepName(step: number): string {
+  return `step-${String(step).padStart(8, '0')}`;
+}

@@ -1,0 +1,68 @@
+// What a run will cost, from its settings alone.
+
+import type { MatmulBackend } from '../backend.ts';
+import { activeParameters, type ModelConfig, parameterCounts, totalParameters } from '../model/config.ts';
+import type { Transformer } from '../model/transformer.ts';
+import type { Corpus } from '../data/corpus.ts';
+import type { Optimizer } from '../plugin.ts';
+import type { RunPlan } from './events.ts';
+import type { RunSettings } from './settings.ts';
+
+/**
+ * Floating-point operations of training on one token of a sequence of length T, a multiply-add counted as two:
+ * 6 per active weight that is multiplied (the embedding is looked up, not multiplied; a tied head multiplies it), and
+ * 6·L·H·D·T for the causal half of attention's two products.
+ */
+export function trainingFlopsPerToken(config: ModelConfig, length: number): number {
+  const table = config.vocabSize * config.hiddenSize;
+  const multiplied = activeParameters(config) - (config.tieEmbeddings ? 0 : table) - parameterCounts(config).norm;
+  return 6 * multiplied + 6 * config.numLayers * config.numHeads * config.headDim * length;
+}
+
+/** What `planOf` looks at. */
+export interface Planned {
+  readonly settings: RunSettings;
+  readonly runDirectory: string;
+  readonly backend: MatmulBackend;
+  readonly corpus: Corpus;
+  readonly model: Transformer;
+  readonly optimizer: Optimizer;
+  readonly resumedAt: number;
+  readonly notes: readonly string[];
+}
+
+/** The plan of a run whose parts exist. */
+export function planOf(planned: Planned): RunPlan {
+  const { settings, corpus, model, optimizer, backend } = planned;
+  const { batchSize, sequenceLength, steps } = settings;
+  const weights = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
+  const activations = model.trainingBytes(batchSize, sequenceLength);
+  let moments = 0;
+  for (const { data } of optimizer.state().values()) moments += data.byteLength;
+  const tokensPerStep = batchSize * sequenceLength;
+  return {
+    parameters: {
+      total: totalParameters(model.config),
+      active: activeParameters(model.config),
+      byPart: parameterCounts(model.config),
+    },
+    memory: {
+      weights,
+      gradients: weights,
+      optimizer: moments,
+      activations,
+      total: 2 * weights + moments + activations,
+    },
+    flopsPerStep: tokensPerStep * trainingFlopsPerToken(model.config, sequenceLength),
+    steps,
+    tokensPerStep,
+    tokens: steps * tokensPerStep,
+    trainingTokens: corpus.train.length,
+    validationTokens: corpus.validation.length,
+    epochs: (steps * tokensPerStep) / corpus.train.length,
+    backend: { name: backend.name, ...backend.describe() },
+    runDirectory: planned.runDirectory,
+    resumedAt: planned.resumedAt,
+    notes: planned.notes,
+  };
+}

@@ -1,0 +1,159 @@
+// From settings to the parts of a run: corpus, model, optimizer, schedule, batches.
+
+import type { MatmulBackend } from '../backend.ts';
+import { parsePluginOptions, parseSpec } from '../config.ts';
+import { BatchSampler } from '../data/batches.ts';
+import { type Corpus, openCorpus } from '../data/corpus.ts';
+import { GemmoeError } from '../errors.ts';
+import { loadModel } from '../formats/hugging-face.ts';
+import type { Kernels } from '../kernels.ts';
+import { Transformer } from '../model/transformer.ts';
+import type {
+  Optimizer,
+  OptimizerContribution,
+  SamplerContribution,
+  Schedule,
+  SchedulerContribution,
+} from '../plugin.ts';
+import type { Registry } from '../registry.ts';
+import { parseRunSettings } from './run-folder.ts';
+import type { RunSettings } from './settings.ts';
+import { Trainer } from './trainer.ts';
+
+/** What a run is computed with; a container or `createGemmoe` gives them. */
+export interface RunServices {
+  readonly backend: MatmulBackend;
+  readonly kernels: Kernels;
+  readonly optimizers: Registry<OptimizerContribution>;
+  readonly schedulers: Registry<SchedulerContribution>;
+  readonly samplers: Registry<SamplerContribution>;
+}
+
+/** The parts of a run, ready for its first step. */
+export interface RunParts {
+  readonly settings: RunSettings;
+  readonly services: RunServices;
+  readonly corpus: Corpus;
+  readonly model: Transformer;
+  /** config.json of the model that training started from. */
+  readonly original: Record<string, unknown> | undefined;
+  readonly optimizer: Optimizer;
+  readonly schedule: Schedule;
+  readonly sampler: BatchSampler;
+}
+
+/**
+ * Opens the data and makes everything that training needs; nothing is written.
+ * @param seconds chooses `steps` so that the run takes about this long
+ * @param checkpoint directory that the weights come from; the optimizer's state is left to the caller
+ */
+export async function assembleRun(
+  wanted: RunSettings,
+  services: RunServices,
+  seconds: number | undefined,
+  checkpoint?: string,
+): Promise<RunParts> {
+  const draft = parseRunSettings(wanted);
+  const corpus = await openCorpus(draft);
+  try {
+    const from = checkpoint ?? draft.initFrom;
+    const { model, original } = from
+      ? loadModel(from, services.kernels)
+      : { model: new Transformer(withVocabulary(draft, corpus).model, services.kernels), original: undefined };
+    if (!from) model.initialise(draft.seed);
+    checkVocabulary(model, corpus, from);
+    let settings = { ...draft, model: model.config };
+    checkLength(settings);
+    const sampler = new BatchSampler(corpus.train, {
+      batchSize: settings.batchSize,
+      sequenceLength: settings.sequenceLength,
+      order: settings.dataOrder,
+      seed: settings.seed,
+    });
+    if (seconds !== undefined) {
+      settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, seconds) };
+      // the throw-away steps have moved the weights
+      if (from) model.parameters.data.set(loadModel(from, services.kernels).model.parameters.data);
+      else model.initialise(settings.seed);
+    }
+    const optimizer = createOptimizer(settings, services, model);
+    const schedule = createSchedule(settings, services);
+    return { settings, services, corpus, model, original, optimizer, schedule, sampler };
+  } catch (error) {
+    corpus.close();
+    throw error;
+  }
+}
+
+function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {
+  return { ...settings, model: { ...settings.model, vocabSize: corpus.tokenizer.vocabSize } };
+}
+
+function checkVocabulary(model: Transformer, corpus: Corpus, from: string | null): void {
+  if (model.config.vocabSize >= corpus.tokenizer.vocabSize) return;
+  throw new GemmoeError(
+    'bad-config',
+    `the tokenizer has ${corpus.tokenizer.vocabSize} ids, the model in ${from} only ${model.config.vocabSize}`,
+    'use the tokenizer.json that belongs to the model: --tokenizer FILE',
+  );
+}
+
+function checkLength(settings: RunSettings): void {
+  const longest = settings.model.maxSequenceLength;
+  if (settings.sequenceLength <= longest) return;
+  throw new GemmoeError(
+    'bad-config',
+    `sequenceLength is ${settings.sequenceLength}, longer than the model's maxSequenceLength of ${longest}`,
+    'shorten the sequences, or raise the longest sequence of the model',
+  );
+}
+
+function createOptimizer(settings: RunSettings, services: RunServices, model: Transformer): Optimizer {
+  const spec = parseSpec(settings.optimizer);
+  const contribution = services.optimizers.get(spec.name);
+  return contribution.create(parsePluginOptions(contribution, spec.options), {
+    store: model.parameters,
+    kernels: services.kernels,
+  });
+}
+
+function createSchedule(settings: RunSettings, services: RunServices): Schedule {
+  const spec = parseSpec(settings.schedule);
+  const contribution = services.schedulers.get(spec.name);
+  return contribution.create(parsePluginOptions(contribution, spec.options), {
+    learningRate: settings.learningRate,
+    totalSteps: settings.steps,
+  });
+}
+
+const CALIBRATION_STEPS = 6;
+/** Share of the time that validation, samples and checkpoints take. */
+const OVERHEAD = 0.15;
+
+/** Steps that fit `seconds`, by the median of a few that are thrown away. */
+function calibrateSteps(
+  settings: RunSettings,
+  services: RunServices,
+  model: Transformer,
+  sampler: BatchSampler,
+  seconds: number,
+): number {
+  const { batchSize, sequenceLength } = settings;
+  const trainer = new Trainer(model, createOptimizer(settings, services, model), () => 1e-6);
+  const { ids, targets } = batchBuffers(settings);
+  const times: number[] = [];
+  for (let step = 1; step <= CALIBRATION_STEPS; step++) {
+    const start = performance.now();
+    sampler.fill(step, ids, targets);
+    trainer.step(ids, targets, batchSize, sequenceLength);
+    times.push(performance.now() - start);
+  }
+  const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+  return Math.max(10, Math.floor((seconds * 1000 * (1 - OVERHEAD)) / median / 10) * 10);
+}
+
+/** Buffers of one batch. */
+export function batchBuffers(settings: RunSettings): { ids: Int32Array; targets: Int32Array } {
+  const rows = settings.batchSize * settings.sequenceLength;
+  return { ids: new Int32Array(rows), targets: new Int32Array(rows) };
+}

@@ -1,0 +1,280 @@
+// The part of a run that one process does: from a checkpoint, or the beginning, to the last step or an interruption.
+
+import { join } from 'node:path';
+import type { MatmulBackend } from '../backend.ts';
+import { GemmoeError } from '../errors.ts';
+import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
+import { writeModelFiles } from '../formats/hugging-face.ts';
+import { Generator } from '../generation/generator.ts';
+import { createChain } from '../generation/sampler-chain.ts';
+import {
+  pruneCheckpoints,
+  readTrainingState,
+  restoreOptimizer,
+  saveCheckpoint,
+  type TrainingState,
+} from './checkpoint.ts';
+import { evaluateSource, nextTurn } from './evaluate.ts';
+import type { EvaluationRecord, RunObserver, RunRecord, RunSummary } from './events.ts';
+import { MetricsLog } from './metrics-log.ts';
+import { planOf } from './plan.ts';
+import { batchBuffers, type RunParts } from './run-parts.ts';
+import { Trainer } from './trainer.ts';
+
+/** Losses that the summary's training loss is the mean of. */
+const RECENT_LOSSES = 100;
+const SAMPLE_CHAIN = 'temperature:value=0.8;top-p:p=0.95;sample';
+const SHORT_SAMPLE_TOKENS = 160;
+const LONG_SAMPLE_TOKENS = 1200;
+
+/** Trains, validates, samples and saves, and tells the observer. */
+export class RunSession {
+  private readonly parts: RunParts;
+  private readonly directory: string;
+  private readonly observer: RunObserver;
+  private readonly trainer: Trainer;
+  private readonly log: MetricsLog;
+  private readonly state: { -readonly [K in keyof TrainingState]: TrainingState[K] };
+  private readonly notes: string[] = [];
+  private readonly started = performance.now();
+  private savedStep = -1;
+
+  constructor(run: RunParts, directory: string, checkpoint: string | undefined, observer: RunObserver) {
+    this.parts = run;
+    this.directory = directory;
+    this.observer = observer;
+    this.state = checkpoint ? this.restore(checkpoint) : this.freshState();
+    this.trainer = new Trainer(run.model, run.optimizer, run.schedule, {
+      clipNorm: run.settings.clipNorm,
+      step: this.state.step,
+    });
+    pruneCheckpoints(directory, run.settings.keepLast, this.state.best?.step);
+    recoverDirectory(this.modelDirectory);
+    this.log = new MetricsLog(directory, this.state.metricsBytes);
+  }
+
+  private get modelDirectory(): string {
+    return join(this.directory, 'model');
+  }
+
+  private freshState(): TrainingState {
+    return {
+      format: 1,
+      step: 0,
+      tokens: 0,
+      best: null,
+      recentLosses: [],
+      metricsBytes: 0,
+      optimizerScalars: {},
+      dataFingerprint: this.parts.corpus.fingerprint,
+      backend: backendIdentity(this.parts.services.backend),
+    };
+  }
+
+  private restore(checkpoint: string): TrainingState {
+    const { corpus, optimizer, settings, services } = this.parts;
+    const state = readTrainingState(checkpoint);
+    if (state.dataFingerprint !== corpus.fingerprint) {
+      throw new GemmoeError(
+        'bad-data',
+        `the data of ${this.directory} have changed since its checkpoint: fingerprint ${corpus.fingerprint}, then ${state.dataFingerprint}`,
+        `restore ${settings.data.join(', ') || 'the corpus'} and the tokenizer, or start a new run with --init-from ${checkpoint}`,
+      );
+    }
+    const identity = backendIdentity(services.backend);
+    if (state.backend !== identity) {
+      this.notes.push(
+        `the run was made with ${state.backend} and goes on with ${identity}: the last digits will differ`,
+      );
+    }
+    restoreOptimizer(checkpoint, optimizer, state);
+    this.savedStep = state.step;
+    return state;
+  }
+
+  /** Tells the observer what is going to happen. */
+  announce(plannedSteps: number): void {
+    const { settings } = this.parts;
+    if (plannedSteps !== settings.steps) {
+      this.notes.push(
+        `the run was planned for ${plannedSteps} steps: with ${settings.steps} its schedule is another one`,
+      );
+    }
+    this.observer.planned(
+      planOf({
+        ...this.parts,
+        backend: this.parts.services.backend,
+        runDirectory: this.directory,
+        resumedAt: this.state.step,
+        notes: this.notes,
+      }),
+    );
+  }
+
+  /** Takes the remaining steps, validates, and writes the model. */
+  async run(signal: AbortSignal | undefined): Promise<RunSummary> {
+    const { settings } = this.parts;
+    const { ids, targets } = batchBuffers(settings);
+    while (this.state.step < settings.steps) {
+      if (signal?.aborted) return this.interrupted();
+      this.trainStep(ids, targets);
+      await this.afterStep();
+      await nextTurn();
+    }
+    return this.finish();
+  }
+
+  close(): void {
+    this.log.close();
+  }
+
+  private trainStep(ids: Int32Array, targets: Int32Array): void {
+    const { settings, sampler, model } = this.parts;
+    const { batchSize, sequenceLength } = settings;
+    const start = performance.now();
+    const epoch = sampler.fill(this.state.step + 1, ids, targets);
+    const done = this.trainer.step(ids, targets, batchSize, sequenceLength);
+    this.state.step = done.step;
+    this.state.tokens += done.tokens;
+    this.state.recentLosses.push(done.loss);
+    if (this.state.recentLosses.length > RECENT_LOSSES) this.state.recentLosses.shift();
+    const { routing, config } = model;
+    this.record({
+      kind: 'step',
+      step: done.step,
+      loss: done.loss,
+      auxLoss: done.auxLoss,
+      gradientNorm: done.gradientNorm,
+      learningRate: done.learningRate,
+      epoch,
+      tokens: this.state.tokens,
+      expertLoad: routing ? Array.from({ length: config.numLayers }, (_, layer) => routing.load(layer)) : [],
+      milliseconds: performance.now() - start,
+    });
+  }
+
+  private async afterStep(): Promise<void> {
+    const { settings } = this.parts;
+    const { step } = this.state;
+    if (step === settings.steps) return; // finish() does all of it
+    const isDue = (interval: number) => interval > 0 && step % interval === 0;
+    const isBest = isDue(settings.evalInterval) && (await this.validate(settings.evalWindows)).best;
+    if (isDue(settings.sampleInterval)) await this.sample(SHORT_SAMPLE_TOKENS);
+    if (isBest || isDue(settings.saveInterval)) this.save();
+  }
+
+  private async finish(): Promise<RunSummary> {
+    const validation = await this.validate(0);
+    const sample = await this.sample(LONG_SAMPLE_TOKENS);
+    this.save();
+    const { model, corpus, original } = this.parts;
+    writeDirectoryAtomic(
+      this.modelDirectory,
+      (temporary) => writeModelFiles(temporary, model, { tokenizer: corpus.tokenizer, ...(original && { original }) }),
+      { replace: true },
+    );
+    return { ...this.summary(), interrupted: false, validation, sample };
+  }
+
+  private interrupted(): RunSummary {
+    this.save();
+    return { ...this.summary(), interrupted: true, validation: null, sample: null };
+  }
+
+  private summary() {
+    const { recentLosses, step, tokens, best } = this.state;
+    const sum = recentLosses.reduce((total, loss) => total + loss, 0);
+    return {
+      runDirectory: this.directory,
+      modelDirectory: this.modelDirectory,
+      steps: step,
+      tokens,
+      seconds: (performance.now() - this.started) / 1000,
+      trainingLoss: recentLosses.length > 0 ? sum / recentLosses.length : null,
+      bestValidation: best,
+    };
+  }
+
+  private async validate(maxWindows: number): Promise<EvaluationRecord> {
+    const { model, corpus, optimizer, settings } = this.parts;
+    const { batchSize, sequenceLength } = settings;
+    optimizer.training?.(false);
+    const result = await evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows });
+    optimizer.training?.(true);
+    if (!Number.isFinite(result.loss)) {
+      throw new GemmoeError(
+        'diverged',
+        `the validation loss is ${result.loss} at step ${this.state.step}`,
+        'lower the learning rate',
+      );
+    }
+    const { loss, perplexity, bitsPerByte, windows } = result;
+    const best = this.state.best === null || loss < this.state.best.loss;
+    const record: EvaluationRecord = {
+      kind: 'evaluation',
+      step: this.state.step,
+      loss,
+      perplexity,
+      bitsPerByte,
+      windows,
+      best,
+    };
+    if (best) this.state.best = record;
+    this.record(record);
+    return record;
+  }
+
+  /** Text that the model writes now; the same for the same weights, seed and step. */
+  private async sample(tokens: number): Promise<string> {
+    const { model, corpus, optimizer, services, settings } = this.parts;
+    const { step } = this.state;
+    optimizer.training?.(false);
+    const seed = settings.seed + step;
+    const generator = new Generator(model, corpus.tokenizer);
+    let text = '';
+    const wanted = Math.min(tokens, model.config.maxSequenceLength - 1);
+    const chain = createChain(SAMPLE_CHAIN, services.samplers, seed);
+    for await (const piece of generator.generate(this.samplePrompt(), { sampler: chain, maxNewTokens: wanted, seed })) {
+      text += piece.text;
+    }
+    optimizer.training?.(true);
+    this.record({ kind: 'sample', step, text });
+    return text;
+  }
+
+  /** One token that text begins with: the end of the document before, a line feed, or the first of the training split. */
+  private samplePrompt(): number[] {
+    const { tokenizer, train } = this.parts.corpus;
+    if (tokenizer.endOfText !== undefined) return [tokenizer.endOfText];
+    const first = new Int32Array(1);
+    train.read(0, first, 0, 1);
+    return [first[0]];
+  }
+
+  private save(): void {
+    if (this.savedStep === this.state.step) return;
+    const { model, optimizer, corpus, original, settings } = this.parts;
+    this.log.flush();
+    this.state.metricsBytes = this.log.bytes;
+    this.state.optimizerScalars = optimizer.scalars?.() ?? {};
+    const path = saveCheckpoint(this.directory, {
+      ...{ model, optimizer, tokenizer: corpus.tokenizer },
+      original,
+      state: this.state,
+    });
+    this.savedStep = this.state.step;
+    pruneCheckpoints(this.directory, settings.keepLast, this.state.best?.step);
+    this.observer.record({ kind: 'checkpoint', step: this.state.step, path });
+  }
+
+  private record(record: RunRecord): void {
+    this.log.append(record);
+    this.observer.record(record);
+  }
+}
+
+/** Whatever decides how a backend rounds. */
+function backendIdentity(backend: MatmulBackend): string {
+  const { vendor, version, instructionSet, threads, precision } = backend.describe();
+  return [backend.name, vendor, version, instructionSet, precision, `${threads} threads`].join(', ');
+}

@@ -1,0 +1,117 @@
+// A training run in a folder: made or taken up again, trained step by step, validated, sampled, saved.
+//
+// RUN/run.json           settings, written once
+// RUN/metrics.jsonl      a record of every step, validation, sample and checkpoint
+// RUN/checkpoints/       see checkpoint.ts
+// RUN/model/             the last weights as a Hugging Face directory, when the run is finished
+//
+// A step is a function of the weights, the optimizer's state, the settings and its number: batches, initialisation and samples
+// draw from counter-based streams. So a run that is killed and resumed computes the same bits as one that is not.
+
+import { GemmoeError } from '../errors.ts';
+import { latestCheckpoint, readTrainingState } from './checkpoint.ts';
+import type { RunObserver, RunPlan, RunSummary } from './events.ts';
+import { planOf } from './plan.ts';
+import { createRunDirectory, readRunSettings, refuseUsedDirectory, writeRunSettings } from './run-folder.ts';
+import { assembleRun, type RunParts, type RunServices } from './run-parts.ts';
+import { RunSession } from './run-session.ts';
+import type { RunSettings } from './settings.ts';
+
+export interface TrainOptions {
+  /** Stops after the step in progress, with a checkpoint. */
+  readonly signal?: AbortSignal;
+  /** Chooses `steps` so that the run takes about this long, by timing a few throw-away steps. */
+  readonly seconds?: number;
+}
+
+export interface ResumeOptions {
+  readonly signal?: AbortSignal;
+  /** A new last step; the schedule then differs from that of the steps already taken. */
+  readonly steps?: number;
+}
+
+/**
+ * Trains in a new folder.
+ * @param settings its model.vocabSize is replaced by the tokenizer's
+ * @throws GemmoeError when the folder is not empty, the data too short, a setting impossible, or the loss diverges
+ */
+export async function train(
+  settings: RunSettings,
+  runDirectory: string,
+  services: RunServices,
+  observer: RunObserver,
+  options: TrainOptions = {},
+): Promise<RunSummary> {
+  refuseUsedDirectory(runDirectory);
+  const run = await assembleRun(settings, services, options.seconds);
+  try {
+    createRunDirectory(runDirectory, run.settings);
+    return await runSteps(run, runDirectory, undefined, observer, options.signal);
+  } finally {
+    run.corpus.close();
+  }
+}
+
+/** What `train` would do: opens the data, makes the model, writes nothing. */
+export async function planRun(
+  settings: RunSettings,
+  runDirectory: string,
+  services: RunServices,
+  options: TrainOptions = {},
+): Promise<RunPlan> {
+  refuseUsedDirectory(runDirectory);
+  const run = await assembleRun(settings, services, options.seconds);
+  run.corpus.close();
+  return planOf({ ...run, backend: services.backend, runDirectory, resumedAt: 0, notes: [] });
+}
+
+/**
+ * Takes a run up at its latest checkpoint, or at its beginning when it died before the first one.
+ * @throws GemmoeError when the folder is no run, or its data are not those it was started with
+ */
+export async function resume(
+  runDirectory: string,
+  services: RunServices,
+  observer: RunObserver,
+  options: ResumeOptions = {},
+): Promise<RunSummary> {
+  const stored = readRunSettings(runDirectory);
+  const settings = { ...stored, steps: options.steps ?? stored.steps };
+  const checkpoint = latestCheckpoint(runDirectory);
+  if (checkpoint) refuseShorterRun(checkpoint, settings.steps);
+  const run = await assembleRun(settings, services, undefined, checkpoint);
+  try {
+    if (settings.steps !== stored.steps) writeRunSettings(runDirectory, settings);
+    return await runSteps(run, runDirectory, checkpoint, observer, options.signal, stored.steps);
+  } finally {
+    run.corpus.close();
+  }
+}
+
+function refuseShorterRun(checkpoint: string, steps: number): void {
+  const { step } = readTrainingState(checkpoint);
+  if (step <= steps) return;
+  throw new GemmoeError(
+    'usage',
+    `the run has already taken ${step} steps, more than the ${steps} asked for`,
+    `ask for more than ${step} steps, or resume without --steps`,
+  );
+}
+
+/** Trains from the checkpoint (or from step 0) to the last step. */
+async function runSteps(
+  run: RunParts,
+  runDirectory: string,
+  checkpoint: string | undefined,
+  observer: RunObserver,
+  signal: AbortSignal | undefined,
+  plannedSteps = run.settings.steps,
+): Promise<RunSummary> {
+  const session = new RunSession(run, runDirectory, checkpoint, observer);
+  try {
+    session.announce(plannedSteps);
+    return await session.run(signal);
+  } finally {
+    session.close();
+  }
+}

@@ -1,0 +1,221 @@
+// The model itself: its gradients by finite differences, its shapes, what it refuses.
+
+import { describe, expect, test } from 'vitest';
+import { GemmoeError } from '../core/errors.ts';
+import { IGNORE_INDEX } from '../core/kernels.ts';
+import {
+  activeParameters,
+  type ModelConfig,
+  parseModelConfig,
+  ropeBase,
+  totalParameters,
+} from '../core/model/config.ts';
+import { KvCache } from '../core/model/kv-cache.ts';
+import { PRESETS } from '../core/model/presets.ts';
+import { Transformer } from '../core/model/transformer.ts';
+import { Random } from '../core/random.ts';
+import { referenceKernels } from './support/kernels.ts';
+
+const kernels = referenceKernels();
+
+const SMALL: ModelConfig = {
+  vocabSize: 11,
+  hiddenSize: 6,
+  numLayers: 2,
+  numHeads: 4,
+  numKvHeads: 2,
+  headDim: 4,
+  numExperts: 4,
+  topK: 2,
+  expertWidth: 5,
+  maxSequenceLength: 16,
+  ropeTheta: 100,
+  ropeAlpha: 2,
+  normEps: 1e-5,
+  tieEmbeddings: false,
+  auxLossCoefficient: 0.1,
+};
+
+/** A model in float64 with weights large enough that every path matters. */
+function modelOf(config: ModelConfig): Transformer {
+  const model = new Transformer(config, kernels, { dtype: 'f64' });
+  new Random(7, 'test').fillNormal(model.parameters.data, 0, 0.4, 0);
+  return model;
+}
+
+const BATCH = 2;
+const LENGTH = 5;
+
+function exampleBatch(vocabSize: number): { ids: Int32Array; targets: Int32Array } {
+  const random = new Random(3, 'batch');
+  const draw = (step: number) =>
+    Int32Array.from({ length: BATCH * LENGTH }, (_, i) => random.below(vocabSize, step, i));
+  const targets = draw(1);
+  targets[3] = IGNORE_INDEX;
+  return { ids: draw(0), targets };
+}
+
+function lossOf(model: Transformer, ids: Int32Array, targets: Int32Array): number {
+  const { lossSum, tokens, auxLoss } = model.evaluate(ids, targets, BATCH, LENGTH);
+  return lossSum / tokens + model.config.auxLossCoefficient * (auxLoss ?? 0);
+}
+
+describe('every gradient of the whole model equals central differences in float64', () => {
+  test.each<[string, Partial<ModelConfig>]>([
+    ['experts with grouped-query attention', {}],
+    ['multi-query attention, tied embeddings', { numKvHeads: 1, tieEmbeddings: true }],
+    ['all experts chosen', { topK: 4 }],
+    ['one expert chosen', { topK: 1 }],
+    ['dense', { numExperts: 1, topK: 1 }],
+  ])('%s', (_, changes) => {
+    const model = modelOf({ ...SMALL, ...changes });
+    const { ids, targets } = exampleBatch(SMALL.vocabSize);
+    model.forwardBackward(ids, targets, BATCH, LENGTH);
+    const { data, gradient } = model.parameters;
+    const step = 1e-5;
+    for (const { name, offset, data: view } of model.parameters.parameters) {
+      let worst = 0;
+      let norm = 0;
+      for (let i = offset; i < offset + view.length; i++) {
+        const kept = data[i];
+        data[i] = kept + step;
+        const above = lossOf(model, ids, targets);
+        data[i] = kept - step;
+        const below = lossOf(model, ids, targets);
+        data[i] = kept;
+        worst = Math.max(worst, Math.abs((above - below) / (2 * step) - gradient[i]));
+        norm = Math.max(norm, Math.abs(gradient[i]));
+      }
+      expect(norm, `${name} has a gradient`).toBeGreaterThan(changes.topK === 1 && name.endsWith('router') ? 0 : 1e-6);
+      expect(worst / Math.max(norm, 1e-3), name).toBeLessThan(1e-6);
+    }
+  });
+});
+
+test('the gate has a gradient through the chosen weights alone', () => {
+  const model = modelOf({ ...SMALL, auxLossCoefficient: 0 });
+  const { ids, targets } = exampleBatch(SMALL.vocabSize);
+  model.forwardBackward(ids, targets, BATCH, LENGTH);
+  expect(Math.max(...model.parameters.get('layers.0.router').gradient)).toBeGreaterThan(1e-6);
+});
+
+test('gradients accumulate: two micro-batches give the gradient of both', () => {
+  const { ids, targets } = exampleBatch(SMALL.vocabSize);
+  const whole = modelOf({ ...SMALL, auxLossCoefficient: 0 });
+  const { tokens } = whole.forwardBackward(ids, targets, BATCH, LENGTH);
+  const parts = modelOf({ ...SMALL, auxLossCoefficient: 0 });
+  for (let b = 0; b < BATCH; b++) {
+    const range = [b * LENGTH, (b + 1) * LENGTH] as const;
+    parts.forwardBackward(ids.slice(...range), targets.slice(...range), 1, LENGTH, { tokenScale: 1 / tokens });
+  }
+  for (let i = 0; i < whole.parameters.total; i++) {
+    expect(parts.parameters.gradient[i]).toBeCloseTo(whole.parameters.gradient[i], 12);
+  }
+});
+
+test('gradients exist only after the first backward pass', () => {
+  const model = modelOf(SMALL);
+  expect(() => model.parameters.gradient).toThrow(GemmoeError);
+  const { ids, targets } = exampleBatch(SMALL.vocabSize);
+  model.forwardBackward(ids, targets, BATCH, LENGTH);
+  expect(model.parameters.gradient.length).toBe(model.parameters.total);
+});
+
+describe('a cache', () => {
+  test.each([1, 2])('gives the logits of the full pass, token by token, for %i sequences', (batch) => {
+    const model = modelOf(SMALL);
+    const { ids } = exampleBatch(SMALL.vocabSize);
+    const full = Float64Array.from(model.forward(ids.slice(0, batch * LENGTH), batch, LENGTH));
+    const cache = new KvCache(model.config, batch, LENGTH, 'f64');
+    for (let t = 0; t < LENGTH; t++) {
+      const column = Int32Array.from({ length: batch }, (_, b) => ids[b * LENGTH + t]);
+      const logits = model.forward(column, batch, 1, { cache });
+      for (let b = 0; b < batch; b++) {
+        for (let v = 0; v < SMALL.vocabSize; v++) {
+          const wanted = full[(b * LENGTH + t) * SMALL.vocabSize + v];
+          expect(logits[b * SMALL.vocabSize + v]).toBeCloseTo(wanted, 12);
+        }
+      }
+    }
+    expect(cache.length).toBe(LENGTH);
+  });
+
+  test('truncated and filled again, gives the same logits', () => {
+    const model = modelOf(SMALL);
+    const cache = new KvCache(model.config, 1, 8, 'f64');
+    const ids = Int32Array.of(1, 2, 3, 4);
+    const first = Float64Array.from(model.forward(ids, 1, 4, { cache, logits: 'last' }));
+    cache.truncate(2);
+    const again = model.forward(ids.slice(2), 1, 2, { cache, logits: 'last' });
+    expect(Math.max(...first.map((value, i) => Math.abs(value - again[i])))).toBeLessThan(1e-12);
+  });
+
+  test('that is full is refused', () => {
+    const model = modelOf(SMALL);
+    const cache = new KvCache(model.config, 1, 2, 'f64');
+    expect(() => model.forward(Int32Array.of(1, 2, 3), 1, 3, { cache })).toThrow(/holds 0 of 2 tokens/);
+  });
+});
+
+describe('what cannot be computed is refused', () => {
+  const model = modelOf(SMALL);
+  test.each<[string, number[], RegExp]>([
+    ['an id outside the vocabulary', [1, 11], /token id 11 \(row 1\) is outside the vocabulary of 11/],
+    ['a negative id', [-1, 2], /token id -1/],
+  ])('%s', (_, ids, message) => {
+    expect(() => model.forward(Int32Array.from(ids), 1, 2)).toThrow(message);
+  });
+
+  test('a sequence beyond the longest', () => {
+    expect(() => model.forward(new Int32Array(17), 1, 17)).toThrow(/17 tokens is longer than the model's 16/);
+  });
+
+  test('a target outside the vocabulary', () => {
+    expect(() => model.forwardBackward(new Int32Array(2), Int32Array.of(1, 99), 1, 2)).toThrow(/target 99/);
+  });
+
+  test.each<[string, Partial<ModelConfig>, RegExp]>([
+    ['more experts chosen than there are', { topK: 5 }, /topK is 5 but there are only 4 experts/],
+    ['heads that do not divide', { numKvHeads: 3 }, /numHeads is 4, which numKvHeads 3 does not divide/],
+    ['an odd head size', { headDim: 3 }, /headDim is 3/],
+    ['a NaN', { ropeTheta: Number.NaN }, /ropeTheta/],
+    ['a fraction', { hiddenSize: 2.5 }, /hiddenSize/],
+    ['no layers', { numLayers: 0 }, /numLayers/],
+  ])('%s', (_, changes, message) => {
+    expect(() => parseModelConfig({ ...SMALL, ...changes })).toThrow(message);
+  });
+});
+
+describe('presets', () => {
+  test.each([
+    ['tiny', 542_528, 345_920],
+    ['small', 7_134_464, 3_988_736],
+  ])('%s has %i parameters, %i active', (name, total, active) => {
+    expect(totalParameters(PRESETS[name].config)).toBe(total);
+    expect(activeParameters(PRESETS[name].config)).toBe(active);
+    expect(new Transformer(PRESETS[name].config, kernels).parameters.total).toBe(total);
+  });
+
+  test('default6_9b has about 6.9 B parameters, 1.8 B active', () => {
+    expect(totalParameters(PRESETS.default6_9b.config) / 1e9).toBeCloseTo(6.9, 1);
+    expect(activeParameters(PRESETS.default6_9b.config) / 1e9).toBeCloseTo(1.8, 1);
+  });
+
+  test.each(Object.keys(PRESETS))('%s is valid', (name) => {
+    expect(parseModelConfig(PRESETS[name].config)).toEqual(PRESETS[name].config);
+  });
+});
+
+test('NTK-aware scaling stretches the rope base by alpha^(D/(D-2))', () => {
+  expect(ropeBase({ ...SMALL, ropeTheta: 10000, ropeAlpha: 8, headDim: 64 })).toBeCloseTo(10000 * 8 ** (64 / 62), 6);
+});
+
+test('initialisation is a function of the seed', () => {
+  const [one, same, other] = [1, 1, 2].map((seed) => {
+    const model = new Transformer(SMALL, kernels);
+    model.initialise(seed);
+    return model.parameters.data;
+  });
+  expect(same).toEqual(one);
+  expect(other).not.toEqual(one);
+});

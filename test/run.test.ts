@@ -1,0 +1,235 @@
+// A training run in its folder: what it writes, that it resumes to the same bits, what it refuses.
+
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { builtinBackends } from '../backends/index.ts';
+import { createGemmoe } from '../core/container.ts';
+import type { ModelConfig } from '../core/model/config.ts';
+import { modelDirectoryOf } from '../core/training/checkpoint.ts';
+import type { RunObserver, RunPlan, RunRecord } from '../core/training/events.ts';
+import { readMetrics } from '../core/training/metrics-log.ts';
+import { planRun, resume, train } from '../core/training/run.ts';
+import type { RunSettings } from '../core/training/settings.ts';
+import { builtinPlugins } from '../plugins/index.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-run-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const services = createGemmoe({ plugins: [builtinPlugins], backends: builtinBackends, backend: 'reference' });
+
+const MODEL: ModelConfig = {
+  vocabSize: 1,
+  hiddenSize: 16,
+  numLayers: 2,
+  numHeads: 2,
+  numKvHeads: 1,
+  headDim: 8,
+  numExperts: 4,
+  topK: 2,
+  expertWidth: 16,
+  maxSequenceLength: 16,
+  ropeTheta: 10000,
+  ropeAlpha: 1,
+  normEps: 1e-5,
+  tieEmbeddings: false,
+  auxLossCoefficient: 0.01,
+};
+
+const text = join(scratch, 'text.txt');
+writeFileSync(text, 'the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n'.repeat(60));
+
+function settingsOf(changes: Partial<RunSettings> = {}): RunSettings {
+  return {
+    model: MODEL,
+    initFrom: null,
+    data: [text],
+    tokenizer: 'character',
+    bpeVocabSize: 300,
+    validationFraction: 0.1,
+    dataOrder: 'shuffle',
+    batchSize: 4,
+    sequenceLength: 16,
+    steps: 12,
+    optimizer: 'adamw',
+    schedule: 'warmup-cosine:warmupSteps=3',
+    learningRate: 3e-3,
+    clipNorm: 1,
+    seed: 5,
+    evalInterval: 4,
+    evalWindows: 3,
+    sampleInterval: 6,
+    saveInterval: 3,
+    keepLast: 2,
+    backend: 'reference',
+    ...changes,
+  };
+}
+
+/** Remembers what it is told; `after` runs at every record. */
+class Recorder implements RunObserver {
+  plan: RunPlan | undefined;
+  readonly records: RunRecord[] = [];
+  private readonly after: (record: RunRecord) => void;
+  constructor(after: (record: RunRecord) => void = () => {}) {
+    this.after = after;
+  }
+  planned(plan: RunPlan): void {
+    this.plan = plan;
+  }
+  record(record: RunRecord): void {
+    this.records.push(record);
+    this.after(record);
+  }
+}
+
+let nextFolder = 0;
+function newFolder(): string {
+  return join(scratch, `run-${nextFolder++}`);
+}
+
+const weightsOf = (run: string) => readFileSync(join(run, 'model', 'model.safetensors'));
+
+/** Metrics without what depends on the clock. */
+function timeless(run: string): unknown[] {
+  return readMetrics(run).map((record) => ({ ...record, milliseconds: 0 }));
+}
+
+describe('a finished run', () => {
+  const run = newFolder();
+
+  test('learns, and leaves a model, metrics and checkpoints', async () => {
+    const recorder = new Recorder();
+    const summary = await train(settingsOf({ steps: 60, schedule: 'constant' }), run, services, recorder);
+    expect(summary.interrupted).toBe(false);
+    expect(summary.steps).toBe(60);
+    expect(summary.validation!.loss).toBeLessThan(2.6);
+    expect(summary.sample!.length).toBeGreaterThan(10);
+    expect(readdirSync(summary.modelDirectory).sort()).toEqual(
+      expect.arrayContaining(['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json']),
+    );
+    expect(readMetrics(run).filter(({ kind }) => kind === 'step').length).toBe(60);
+    const { best } = JSON.parse(
+      readFileSync(join(run, 'checkpoints', 'step-00000060', 'training_state.json'), 'utf8'),
+    ) as { best: { step: number } };
+    const kept = new Set([best.step, 57, 60]);
+    expect(readdirSync(join(run, 'checkpoints')).length).toBeLessThanOrEqual(kept.size + 1);
+    expect(recorder.plan!.tokens).toBe(60 * 64);
+  });
+
+  test('its expert loads sum to one in every layer', () => {
+    for (const record of readMetrics(run)) {
+      if (record.kind !== 'step') continue;
+      expect(record.expertLoad.length).toBe(2);
+      for (const layer of record.expertLoad) expect(layer.reduce((a, b) => a + b)).toBeCloseTo(1, 12);
+    }
+  });
+
+  test('is not overwritten', async () => {
+    await expect(train(settingsOf(), run, services, new Recorder())).rejects.toThrow(/not empty/);
+  });
+
+  test('can be made longer', async () => {
+    const summary = await resume(run, services, new Recorder(), { steps: 63 });
+    expect(summary.steps).toBe(63);
+    await expect(resume(run, services, new Recorder(), { steps: 5 })).rejects.toThrow(/already taken 63 steps/);
+  });
+});
+
+describe('a run that is stopped and resumed equals one that is not, bit for bit', () => {
+  const whole = newFolder();
+
+  test.each([1, 4, 5, 9, 11])('stopped after step %i', async (stopAfter) => {
+    if (!existsSync(whole)) await train(settingsOf(), whole, services, new Recorder());
+    const run = newFolder();
+    const abort = new AbortController();
+    const recorder = new Recorder((record) => {
+      if (record.kind === 'step' && record.step === stopAfter) abort.abort();
+    });
+    const summary = await train(settingsOf(), run, services, recorder, { signal: abort.signal });
+    expect(summary.interrupted).toBe(true);
+    expect(existsSync(join(run, 'model'))).toBe(false);
+    expect(modelDirectoryOf(run)).toContain('step-');
+    await resume(run, services, new Recorder());
+    expect(weightsOf(run).equals(weightsOf(whole))).toBe(true);
+    expect(timeless(run)).toEqual(timeless(whole));
+  });
+
+  test('crashed in the middle of a step, with records written behind the checkpoint', async () => {
+    const run = newFolder();
+    const recorder = new Recorder((record) => {
+      if (record.kind === 'step' && record.step === 8) throw new Error('crash');
+    });
+    await expect(train(settingsOf(), run, services, recorder)).rejects.toThrow('crash');
+    await resume(run, services, new Recorder());
+    expect(weightsOf(run).equals(weightsOf(whole))).toBe(true);
+    expect(timeless(run)).toEqual(timeless(whole));
+  });
+
+  test('crashed before its first checkpoint', async () => {
+    const run = newFolder();
+    const recorder = new Recorder((record) => {
+      if (record.kind === 'step' && record.step === 2) throw new Error('crash');
+    });
+    await expect(train(settingsOf(), run, services, recorder)).rejects.toThrow('crash');
+    await resume(run, services, new Recorder());
+    expect(weightsOf(run).equals(weightsOf(whole))).toBe(true);
+  });
+});
+
+describe('what cannot go on is refused', () => {
+  test('changed data', async () => {
+    const changing = join(scratch, 'changing.txt');
+    writeFileSync(changing, readFileSync(text));
+    const run = newFolder();
+    const abort = new AbortController();
+    const recorder = new Recorder((record) => record.kind === 'step' && abort.abort());
+    await train(settingsOf({ data: [changing] }), run, services, recorder, { signal: abort.signal });
+    writeFileSync(changing, readFileSync(text, 'utf8').replace('quick', 'quack'));
+    await expect(resume(run, services, new Recorder())).rejects.toThrow(/data of .* have changed/);
+  });
+
+  test('a folder that is no run', async () => {
+    await expect(resume(scratch, services, new Recorder())).rejects.toThrow(/not a run folder/);
+  });
+
+  test('sequences longer than the model reads', async () => {
+    const run = newFolder();
+    await expect(train(settingsOf({ sequenceLength: 17 }), run, services, new Recorder())).rejects.toThrow(
+      /sequenceLength is 17, longer/,
+    );
+    expect(existsSync(run)).toBe(false);
+  });
+
+  test('a loss that becomes NaN: the step is named and the last good checkpoint stays', async () => {
+    const run = newFolder();
+    const settings = settingsOf({ learningRate: 1e38, schedule: 'constant', saveInterval: 1, steps: 50 });
+    await expect(train(settings, run, services, new Recorder())).rejects.toThrow(/diverged at step \d+/);
+    expect(modelDirectoryOf(run)).toMatch(/step-\d+$/);
+  });
+});
+
+test('a dry run writes nothing', async () => {
+  const run = newFolder();
+  const plan = await planRun(settingsOf(), run, services);
+  expect(plan.steps).toBe(12);
+  expect(plan.memory.total).toBeGreaterThan(plan.memory.weights * 4);
+  expect(existsSync(run)).toBe(false);
+});
+
+test('a duration chooses the number of steps', async () => {
+  const run = newFolder();
+  const summary = await train(settingsOf(), run, services, new Recorder(), { seconds: 0.3 });
+  expect(summary.steps % 10).toBe(0);
+});
+
+test('training goes on from a model directory', async () => {
+  const first = newFolder();
+  await train(settingsOf(), first, services, new Recorder());
+  const second = newFolder();
+  const recorder = new Recorder();
+  await train(settingsOf({ initFrom: join(first, 'model') }), second, services, recorder);
+  const lossOf = (record: RunRecord | undefined) => (record?.kind === 'step' ? record.loss : Number.NaN);
+  expect(lossOf(recorder.records[0])).toBeLessThan(3.2);
+});
