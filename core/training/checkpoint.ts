@@ -68,7 +68,7 @@ export function saveCheckpoint(runDirectory: string, parts: CheckpointParts): st
         name,
         dtype: data instanceof Float32Array ? ('F32' as const) : ('F64' as const),
         shape,
-        data,
+        parts: [data],
       }));
       writeSafetensors(join(temporary, OPTIMIZER_FILE), tensors);
       writeFileAtomic(join(temporary, STATE_FILE), `${JSON.stringify(parts.state, null, 2)}\n`);

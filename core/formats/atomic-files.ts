@@ -1,0 +1,139 @@
+// Files and folders that are written whole or not at all: a crash at any instant leaves the previous content.
+
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { GemmoeError, messageOf } from '../errors.ts';
+
+/** Mark of what is being written; a name with it is never read. */
+const TEMPORARY = '.gemmoe-tmp';
+/** Mark of the old folder during a swap. */
+const PREVIOUS = '.gemmoe-old';
+
+/** Writes a file through a temporary one beside it. @throws GemmoeError naming the path */
+export function writeFileAtomic(path: string, data: string | NodeJS.ArrayBufferView): void {
+  const temporary = `${path}${TEMPORARY}`;
+  try {
+    const descriptor = openSync(temporary, 'w');
+    try {
+      writeFileSync(descriptor, data);
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    renameSync(temporary, path);
+    syncDirectory(dirname(path));
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left');
+  }
+}
+
+/**
+ * Builds a folder in a temporary one beside `path` and renames it into place. An existing folder is refused unless it is empty
+ * or `replace` is given; then old and new are swapped, and `recoverDirectory` finishes a swap that a crash cut short.
+ * @throws GemmoeError when the folder exists or cannot be written
+ */
+export function writeDirectoryAtomic(
+  path: string,
+  build: (temporaryPath: string) => void,
+  options: { readonly replace?: boolean } = {},
+): void {
+  recoverDirectory(path);
+  if (!options.replace) refuseExisting(path);
+  const temporary = `${path}${TEMPORARY}`;
+  try {
+    rmSync(temporary, { recursive: true, force: true });
+    mkdirSync(temporary, { recursive: true });
+  } catch (error) {
+    throw new GemmoeError('usage', `cannot make ${path}: ${messageOf(error)}`, 'choose a folder you may write to');
+  }
+  try {
+    build(temporary);
+    syncTree(temporary);
+    swapIn(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
+    if (error instanceof GemmoeError) throw error;
+    throw new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left');
+  }
+}
+
+/** Puts the old folder back when a swap was cut short before the new one stood in its place. */
+export function recoverDirectory(path: string): void {
+  const previous = `${path}${PREVIOUS}`;
+  if (!existsSync(previous)) return;
+  if (existsSync(path)) rmSync(previous, { recursive: true, force: true });
+  else renameSync(previous, path);
+}
+
+/** Deletes what killed processes left half written in `parent`. */
+export function removeStaleTemporaries(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    if (name.endsWith(TEMPORARY)) rmSync(join(parent, name), { recursive: true, force: true });
+    else if (name.endsWith(PREVIOUS)) recoverDirectory(join(parent, name.slice(0, -PREVIOUS.length)));
+  }
+}
+
+function refuseExisting(path: string): void {
+  if (!existsSync(path)) return;
+  if (!statSync(path).isDirectory()) {
+    throw new GemmoeError('exists', `${path} is a file, not a folder`, 'choose another name');
+  }
+  const entries = readdirSync(path);
+  if (entries.length === 0) return;
+  throw new GemmoeError(
+    'exists',
+    `${path} is not empty (${entries.slice(0, 3).join(', ')}${entries.length > 3 ? ', …' : ''})`,
+    'choose another folder, or empty this one',
+  );
+}
+
+function swapIn(temporary: string, path: string): void {
+  const previous = `${path}${PREVIOUS}`;
+  const replaces = existsSync(path);
+  if (replaces) renameSync(path, previous);
+  renameSync(temporary, path);
+  syncDirectory(dirname(path));
+  if (replaces) rmSync(previous, { recursive: true, force: true });
+}
+
+function syncTree(directory: string): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) syncTree(path);
+    else syncPath(path, 'r+');
+  }
+  syncDirectory(directory);
+}
+
+function syncPath(path: string, flags: string): void {
+  const descriptor = openSync(path, flags);
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Makes renames inside `directory` durable, where the system lets a folder be opened (Windows does not). */
+function syncDirectory(directory: string): void {
+  try {
+    syncPath(directory === '' ? '.' : directory, 'r');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EISDIR' && code !== 'EPERM' && code !== 'EINVAL' && code !== 'EACCES') {
+      throw new GemmoeError('usage', `cannot flush ${basename(directory)}: ${messageOf(error)}`);
+    }
+  }
+}

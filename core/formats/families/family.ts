@@ -1,0 +1,157 @@
+// What a model family is: how its config.json reads, and where its tensors live in our parameters.
+
+import { GemmoeError } from '../../errors.ts';
+import type { ModelConfig } from '../../model/config.ts';
+
+/** config.json as parsed. */
+export type RawConfig = Readonly<Record<string, unknown>>;
+
+/** A tensor of a file and the elements of a parameter that it is: whole rows, so always one contiguous range. */
+export interface TensorPlace {
+  /** Name in the file. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Name in the ParameterStore. */
+  readonly parameter: string;
+  /** First element within the parameter. */
+  readonly offset: number;
+}
+
+/** One family: pure functions from and to its files. */
+export interface Family {
+  /** `model_type` in config.json. */
+  readonly modelType: string;
+  /** `architectures` in config.json. */
+  readonly architecture: string;
+  /** Whether our model of this shape is exported as this family. */
+  readonly exports: (config: ModelConfig) => boolean;
+  /** @throws GemmoeError naming a field that is missing, wrong, or asks for what the model does not do */
+  readonly fromConfig: (reader: ConfigReader) => ModelConfig;
+  /** The fields of config.json that belong to this family alone. */
+  readonly toConfig: (config: ModelConfig) => Record<string, unknown>;
+  /** Layouts a file may have, the one that is written first; the one whose first tensor is in the file is taken. */
+  readonly layouts: (config: ModelConfig) => readonly (readonly TensorPlace[])[];
+}
+
+/** Reads fields of a config.json and refuses what is not understood, by name and value. */
+export class ConfigReader {
+  readonly path: string;
+  readonly raw: RawConfig;
+
+  constructor(path: string, raw: RawConfig) {
+    this.path = path;
+    this.raw = raw;
+  }
+
+  /** A number, or `fallback` where the field is missing or null. */
+  number(key: string, fallback?: number): number {
+    const value = this.raw[key] ?? fallback;
+    if (typeof value === 'number' && Number.isFinite(value)) return value;
+    throw this.wrong(key, value, 'a number');
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.raw[key] ?? fallback;
+    if (typeof value === 'boolean') return value;
+    throw this.wrong(key, value, 'true or false');
+  }
+
+  /** Refuses any value but `supported`; a missing or null field passes. */
+  require(key: string, supported: string | number | boolean): void {
+    const value = this.raw[key];
+    if (value === undefined || value === null || value === supported) return;
+    throw new GemmoeError(
+      'unavailable',
+      `${this.path}: ${key} is ${JSON.stringify(value)}, and only ${JSON.stringify(supported)} is supported`,
+      'this checkpoint cannot be run: it would be computed wrongly',
+    );
+  }
+
+  /** Refuses a field that is set at all. */
+  refuse(key: string): void {
+    const value = this.raw[key];
+    if (value === undefined || value === null || value === false) return;
+    throw new GemmoeError(
+      'unavailable',
+      `${this.path}: ${key} is ${JSON.stringify(value)}, which is not supported`,
+      'this checkpoint cannot be run: it would be computed wrongly',
+    );
+  }
+
+  /** Rope base, from the v5 form (rope_parameters) or the v4 one (rope_theta, rope_scaling). */
+  ropeTheta(fallback: number): number {
+    const parameters = this.raw['rope_parameters'] as Record<string, unknown> | null | undefined;
+    const scaling = (this.raw['rope_scaling'] ?? parameters) as Record<string, unknown> | null | undefined;
+    const kind = scaling?.['rope_type'] ?? scaling?.['type'] ?? 'default';
+    if (kind !== 'default') {
+      throw new GemmoeError(
+        'unavailable',
+        `${this.path}: rope of type ${JSON.stringify(kind)} is not supported, only "default"`,
+        'this checkpoint cannot be run: it would be computed wrongly',
+      );
+    }
+    const theta = parameters?.['rope_theta'] ?? this.raw['rope_theta'] ?? fallback;
+    if (typeof theta === 'number' && theta > 0) return theta;
+    throw this.wrong('rope_theta', theta, 'a number above 0');
+  }
+
+  private wrong(key: string, value: unknown, wanted: string): GemmoeError {
+    const found = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
+    return new GemmoeError('bad-config', `${this.path}: ${key} ${found}; ${wanted} is wanted`, 'correct config.json');
+  }
+}
+
+/** The fields that all Llama-shaped families share. */
+export function readDecoder(
+  reader: ConfigReader,
+  defaults: { readonly ropeTheta: number; readonly eps: number },
+): Omit<ModelConfig, 'numExperts' | 'topK' | 'expertWidth' | 'auxLossCoefficient'> {
+  reader.require('hidden_act', 'silu');
+  reader.refuse('sliding_window');
+  const hiddenSize = reader.number('hidden_size');
+  const numHeads = reader.number('num_attention_heads');
+  return {
+    vocabSize: reader.number('vocab_size'),
+    hiddenSize,
+    numLayers: reader.number('num_hidden_layers'),
+    numHeads,
+    numKvHeads: reader.number('num_key_value_heads', numHeads),
+    headDim: reader.number('head_dim', hiddenSize / numHeads),
+    maxSequenceLength: reader.number('max_position_embeddings'),
+    ropeTheta: reader.ropeTheta(defaults.ropeTheta),
+    ropeAlpha: 1,
+    normEps: reader.number('rms_norm_eps', defaults.eps),
+    tieEmbeddings: reader.boolean('tie_word_embeddings', false),
+  };
+}
+
+/** Places of everything but the feed-forward layers, Llama's names. */
+export function decoderPlaces(
+  config: ModelConfig,
+  feedForward: (layer: number) => readonly TensorPlace[],
+): TensorPlace[] {
+  const { vocabSize: V, hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D } = config;
+  const places: TensorPlace[] = [whole('model.embed_tokens.weight', [V, C], 'embedding')];
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    const file = `model.layers.${layer}`;
+    const ours = `layers.${layer}`;
+    const qkv = `${ours}.attention.qkv`;
+    places.push(
+      whole(`${file}.input_layernorm.weight`, [C], `${ours}.attention_norm`),
+      { name: `${file}.self_attn.q_proj.weight`, shape: [H * D, C], parameter: qkv, offset: 0 },
+      { name: `${file}.self_attn.k_proj.weight`, shape: [KV * D, C], parameter: qkv, offset: H * D * C },
+      { name: `${file}.self_attn.v_proj.weight`, shape: [KV * D, C], parameter: qkv, offset: (H + KV) * D * C },
+      whole(`${file}.self_attn.o_proj.weight`, [C, H * D], `${ours}.attention.output`),
+      whole(`${file}.post_attention_layernorm.weight`, [C], `${ours}.feed_forward_norm`),
+      ...feedForward(layer),
+    );
+  }
+  places.push(whole('model.norm.weight', [C], 'final_norm'));
+  if (!config.tieEmbeddings) places.push(whole('lm_head.weight', [V, C], 'head'));
+  return places;
+}
+
+/** A tensor that is a whole parameter. */
+export function whole(name: string, shape: readonly number[], parameter: string): TensorPlace {
+  return { name, shape, parameter, offset: 0 };
+}

@@ -1,0 +1,341 @@
+// Hugging Face model directories, in and out: config.json, model.safetensors or shards, tokenizer.json, generation_config.json.
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { Tokenizer } from '../data/tokenizer.ts';
+import { GemmoeError, messageOf } from '../errors.ts';
+import type { Kernels } from '../kernels.ts';
+import { type ModelConfig, parseModelConfig, ropeBase } from '../model/config.ts';
+import { Transformer } from '../model/transformer.ts';
+import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
+import { writeDirectoryAtomic } from './atomic-files.ts';
+import { exportFamily, familyOf } from './families/index.ts';
+import { ConfigReader, type Family, type RawConfig, type TensorPlace } from './families/family.ts';
+import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
+
+const INDEX_FILE = 'model.safetensors.index.json';
+const SINGLE_FILE = 'model.safetensors';
+/** transformers 4 starts a new shard at this size. */
+const MAX_SHARD_BYTES = 5e9;
+
+/** generation_config.json as parsed. */
+export type GenerationConfig = Readonly<Record<string, unknown>>;
+
+export interface LoadedModel {
+  readonly model: Transformer;
+  /** config.json as read: keys that are not ours are written again on export. */
+  readonly original: Record<string, unknown>;
+  readonly generation: GenerationConfig | null;
+}
+
+export interface SaveOptions {
+  /** config.json of the model this one came from. */
+  readonly original?: RawConfig;
+  readonly generation?: GenerationConfig | null;
+  readonly tokenizer?: Tokenizer;
+  /** Bytes after which a new shard begins; default 5 GB. */
+  readonly maxShardBytes?: number;
+}
+
+/** The shape that a directory's config.json describes. */
+export function readModelConfig(directory: string): {
+  config: ModelConfig;
+  family: Family;
+  original: Record<string, unknown>;
+} {
+  const path = join(directory, 'config.json');
+  const original = readJsonObject(path);
+  const family = familyOf(original['model_type'], path);
+  const config = parseModelConfig(family.fromConfig(new ConfigReader(path, original)), path);
+  return { config, family, original };
+}
+
+/**
+ * Loads a model, reading every tensor straight to its place.
+ * @throws GemmoeError for a directory whose config.json and tensors do not agree, naming the tensor
+ */
+export function loadModel(
+  directory: string,
+  kernels: Kernels,
+  options: { readonly dtype?: ComputeType } = {},
+): LoadedModel {
+  const { config, family, original } = readModelConfig(directory);
+  const files = new TensorFiles(directory);
+  try {
+    const places = chooseLayout(family, config, files, directory);
+    checkTensors(places, files, directory, config);
+    const model = new Transformer(config, kernels, options);
+    for (const place of places) files.fileOf(place.name).read(place.name, placeIn(model, place, 'data'));
+    const generation = join(directory, 'generation_config.json');
+    return { model, original, generation: existsSync(generation) ? readJsonObject(generation) : null };
+  } finally {
+    files.close();
+  }
+}
+
+/** Writes a model directory, whole or not at all. @throws GemmoeError when the directory is not empty */
+export function saveModel(directory: string, model: Transformer, options: SaveOptions = {}): void {
+  writeDirectoryAtomic(directory, (temporary) => writeModelFiles(temporary, model, options));
+}
+
+/** Writes the files of a model directory into an existing folder. */
+export function writeModelFiles(directory: string, model: Transformer, options: SaveOptions = {}): void {
+  const { original, tokenizer } = options;
+  const family = exportFamily(model.config);
+  mkdirSync(directory, { recursive: true });
+  writeJson(join(directory, 'config.json'), exportConfig(family, model, original, tokenizer));
+  writeTensors(directory, tensorsOf(model, 'data'), options.maxShardBytes ?? MAX_SHARD_BYTES);
+  writeJson(join(directory, 'generation_config.json'), options.generation ?? defaultGeneration(original, tokenizer));
+  if (!tokenizer) return;
+  writeJson(join(directory, 'tokenizer.json'), tokenizer.toJSON());
+  writeJson(join(directory, 'tokenizer_config.json'), {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    model_max_length: model.config.maxSequenceLength,
+    clean_up_tokenization_spaces: false,
+    ...(tokenizer.endOfText !== undefined && {
+      eos_token: tokenizer.decode([tokenizer.endOfText], { specialTokens: true }),
+    }),
+  });
+}
+
+/** The model's weights or gradients under the names and shapes that its family writes. */
+export function tensorsOf(
+  model: Transformer,
+  what: 'data' | 'gradient',
+): { name: string; shape: readonly number[]; data: FloatArray }[] {
+  const [places] = exportFamily(model.config).layouts(model.config);
+  return places.map((place) => ({ name: place.name, shape: place.shape, data: placeIn(model, place, what) }));
+}
+
+function placeIn(model: Transformer, place: TensorPlace, what: 'data' | 'gradient'): FloatArray {
+  const length = place.shape.reduce((product, size) => product * size, 1);
+  return model.parameters.get(place.parameter)[what].subarray(place.offset, place.offset + length);
+}
+
+// ---------------------------------------------------------------- reading
+
+/** The safetensors files of a directory: one, or the shards that an index names. */
+class TensorFiles {
+  private readonly directory: string;
+  private readonly open = new Map<string, SafetensorsFile>();
+  /** File of each tensor. */
+  private readonly places = new Map<string, string>();
+
+  constructor(directory: string) {
+    this.directory = directory;
+    try {
+      if (existsSync(join(directory, INDEX_FILE))) this.openShards();
+      else this.addFile(SINGLE_FILE);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  names(): Iterable<string> {
+    return this.places.keys();
+  }
+
+  has(name: string): boolean {
+    return this.places.has(name);
+  }
+
+  fileOf(name: string): SafetensorsFile {
+    return this.open.get(this.places.get(name) ?? '') as SafetensorsFile;
+  }
+
+  close(): void {
+    for (const file of this.open.values()) file.close();
+  }
+
+  private addFile(name: string): SafetensorsFile {
+    const file = openSafetensors(join(this.directory, name));
+    this.open.set(name, file);
+    for (const tensor of file.tensors.keys()) {
+      const other = this.places.get(tensor);
+      if (other !== undefined) {
+        throw new GemmoeError(
+          'bad-data',
+          `${this.directory}: tensor ${tensor} is in ${other} and in ${name}`,
+          'keep one',
+        );
+      }
+      this.places.set(tensor, name);
+    }
+    return file;
+  }
+
+  private openShards(): void {
+    const path = join(this.directory, INDEX_FILE);
+    const map = readJsonObject(path)['weight_map'];
+    if (typeof map !== 'object' || map === null) {
+      throw new GemmoeError('bad-data', `${path}: weight_map is missing`, 'fetch the file again');
+    }
+    const entries = Object.entries(map as Record<string, unknown>);
+    for (const shard of new Set(entries.map(([, file]) => file))) {
+      if (typeof shard !== 'string' || basename(shard) !== shard || shard === '..') {
+        throw new GemmoeError(
+          'bad-data',
+          `${path}: ${JSON.stringify(shard)} is no file name inside the directory`,
+          'an index may name only files beside it',
+        );
+      }
+      if (!existsSync(join(this.directory, shard))) {
+        throw new GemmoeError('not-found', `${path} names ${shard}, which is missing`, 'fetch the missing shard');
+      }
+      this.addFile(shard);
+    }
+    for (const [tensor, shard] of entries) {
+      if (this.places.get(tensor) === shard) continue;
+      throw new GemmoeError(
+        'bad-data',
+        `${path} says ${tensor} is in ${shard}, which does not hold it`,
+        'fetch it again',
+      );
+    }
+  }
+}
+
+/** The layout all of whose names are in the files; failing that, the one with the most. */
+function chooseLayout(
+  family: Family,
+  config: ModelConfig,
+  files: TensorFiles,
+  directory: string,
+): readonly TensorPlace[] {
+  let best: readonly TensorPlace[] | undefined;
+  let fewestMissing = Infinity;
+  for (const layout of family.layouts(config)) {
+    const missing = layout.filter((place) => !files.has(place.name)).length;
+    if (missing < fewestMissing) [best, fewestMissing] = [layout, missing];
+  }
+  if (!best) throw new GemmoeError('internal', `${directory}: ${family.modelType} has no layout`);
+  return best;
+}
+
+/** Names and shapes of config.json against those of the files. */
+function checkTensors(
+  places: readonly TensorPlace[],
+  files: TensorFiles,
+  directory: string,
+  config: ModelConfig,
+): void {
+  const refuse = (message: string): never => {
+    throw new GemmoeError('bad-data', `${directory}: ${message}`, 'config.json and the weights are not of one model');
+  };
+  const expected = new Set(places.map((place) => place.name));
+  for (const { name, shape } of places) {
+    if (!files.has(name)) refuse(`tensor ${name} [${shape}] that config.json implies is missing`);
+    const found = files.fileOf(name).tensors.get(name)?.shape ?? [];
+    if (found.join() !== shape.join()) {
+      refuse(`tensor ${name} is [${found}] in the file, but config.json implies [${shape}]`);
+    }
+  }
+  for (const name of files.names()) {
+    // some tools write the shared table twice, or the rope frequencies that follow from the config
+    if (expected.has(name) || name.endsWith('.rotary_emb.inv_freq')) continue;
+    if (config.tieEmbeddings && name === 'lm_head.weight') continue;
+    refuse(`tensor ${name} is none that config.json implies`);
+  }
+}
+
+function readJsonObject(path: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      throw new GemmoeError('not-found', `${path} does not exist`, 'name a Hugging Face model directory');
+    }
+    throw new GemmoeError('bad-data', `${path} is not JSON: ${messageOf(error)}`, 'fetch the file again');
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new GemmoeError('bad-data', `${path} holds no JSON object`, 'fetch the file again');
+}
+
+// ---------------------------------------------------------------- writing
+
+function exportConfig(
+  family: Family,
+  model: Transformer,
+  original: RawConfig | undefined,
+  tokenizer: Tokenizer | undefined,
+): Record<string, unknown> {
+  const { config } = model;
+  const theta = ropeBase(config);
+  const kept = Object.fromEntries(Object.entries(original ?? {}).filter(([key]) => key !== 'model_type'));
+  return {
+    bos_token_id: null,
+    eos_token_id: tokenizer?.endOfText ?? null,
+    ...kept,
+    ...family.toConfig(config),
+    architectures: [family.architecture],
+    model_type: family.modelType,
+    vocab_size: config.vocabSize,
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.numLayers,
+    num_attention_heads: config.numHeads,
+    num_key_value_heads: config.numKvHeads,
+    head_dim: config.headDim,
+    max_position_embeddings: config.maxSequenceLength,
+    rms_norm_eps: config.normEps,
+    hidden_act: 'silu',
+    tie_word_embeddings: config.tieEmbeddings,
+    // transformers 4 reads the first two, transformers 5 the third
+    rope_theta: theta,
+    rope_scaling: null,
+    rope_parameters: { rope_type: 'default', rope_theta: theta },
+    torch_dtype: 'float32',
+    dtype: 'float32',
+  };
+}
+
+function defaultGeneration(original: RawConfig | undefined, tokenizer: Tokenizer | undefined): GenerationConfig {
+  return {
+    bos_token_id: original?.['bos_token_id'] ?? null,
+    eos_token_id: tokenizer?.endOfText ?? original?.['eos_token_id'] ?? null,
+    do_sample: true,
+    temperature: 0.8,
+    top_p: 0.95,
+    top_k: 0,
+  };
+}
+
+function writeTensors(directory: string, tensors: ReturnType<typeof tensorsOf>, maxShardBytes: number): void {
+  const all: TensorToWrite[] = tensors.map(({ name, shape, data }) => ({
+    name,
+    dtype: data instanceof Float32Array ? 'F32' : 'F64',
+    shape,
+    parts: [data],
+  }));
+  const shards = splitShards(all, maxShardBytes);
+  if (shards.length === 1) return writeSafetensors(join(directory, SINGLE_FILE), all);
+  const weightMap: Record<string, string> = {};
+  for (const [i, shard] of shards.entries()) {
+    const number = (value: number) => String(value).padStart(5, '0');
+    const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
+    writeSafetensors(join(directory, file), shard);
+    for (const { name } of shard) weightMap[name] = file;
+  }
+  const total = all.reduce((sum, { parts }) => sum + parts[0].byteLength, 0);
+  writeJson(join(directory, INDEX_FILE), { metadata: { total_size: total }, weight_map: weightMap });
+}
+
+function splitShards(tensors: readonly TensorToWrite[], maxShardBytes: number): TensorToWrite[][] {
+  const shards: TensorToWrite[][] = [[]];
+  let bytes = 0;
+  for (const tensor of tensors) {
+    const size = tensor.parts[0].byteLength;
+    if (bytes > 0 && bytes + size > maxShardBytes) {
+      shards.push([]);
+      bytes = 0;
+    }
+    shards[shards.length - 1].push(tensor);
+    bytes += size;
+  }
+  return shards;
+}
+
+function writeJson(path: string, value: unknown): void {
+  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+}
