@@ -4,7 +4,7 @@ import type { ServiceIdentifier } from 'inversify';
 import type { z } from 'zod';
 import type { BackendContribution } from './backend.ts';
 import type { Kernels } from './kernels.ts';
-import type { Parameter } from './model/parameters.ts';
+import type { ParameterStore } from './model/parameters.ts';
 import type { Random } from './random.ts';
 import type { Named } from './registry.ts';
 import type { FloatArray } from './tensor/dtype.ts';
@@ -38,7 +38,8 @@ export type Sampler =
   | { readonly kind: 'pick'; pick(logits: FloatArray, context: SamplingContext): number };
 
 export interface SamplerContribution<O extends Options = Options> extends Named {
-  readonly options: O;
+  /** Settings with their defaults; absent where there are none. */
+  readonly options?: O;
   /** A fresh sampler for one generated sequence; it may keep state between tokens. */
   create(options: z.infer<O>): Sampler;
 }
@@ -56,8 +57,8 @@ export interface OptimizerStep {
 
 /** What an optimizer is made for. */
 export interface OptimizerContext {
-  /** In the order of the model's flat storage, data and gradients each contiguous. */
-  readonly parameters: readonly Parameter[];
+  /** All weights and gradients, flat, with names, roles and offsets; the gradients exist from the first step on. */
+  readonly store: ParameterStore;
   readonly kernels: Kernels;
 }
 
@@ -78,7 +79,8 @@ export interface Optimizer {
 }
 
 export interface OptimizerContribution<O extends Options = Options> extends Named {
-  readonly options: O;
+  /** Settings with their defaults; absent where there are none. */
+  readonly options?: O;
   create(options: z.infer<O>, context: OptimizerContext): Optimizer;
 }
 
@@ -94,7 +96,8 @@ export interface ScheduleContext {
 export type Schedule = (step: number) => number;
 
 export interface SchedulerContribution<O extends Options = Options> extends Named {
-  readonly options: O;
+  /** Settings with their defaults; absent where there are none. */
+  readonly options?: O;
   create(options: z.infer<O>, context: ScheduleContext): Schedule;
 }
 

@@ -1,0 +1,136 @@
+// Token sources: in memory, and in shards on disk.
+
+import { createHash } from 'node:crypto';
+import { closeSync, readSync } from 'node:fs';
+import { GemmoeError } from '../errors.ts';
+import type { TokenSource } from './source.ts';
+import { openShard, type Shard } from './shards.ts';
+
+/** Token ids as a corpus keeps them: two bytes each while the vocabulary allows. */
+export type TokenArray = Uint16Array | Uint32Array;
+
+/** The array type for a vocabulary. */
+export function tokenArray(ids: ArrayLike<number>, vocabSize: number): TokenArray {
+  return vocabSize <= 0x10000 ? Uint16Array.from(ids) : Uint32Array.from(ids);
+}
+
+/** Tokens in memory. */
+export class MemorySource implements TokenSource {
+  readonly length: number;
+  readonly textBytes: number | undefined;
+  readonly fingerprint: string;
+  private readonly tokens: TokenArray;
+
+  constructor(tokens: TokenArray, textBytes?: number) {
+    this.tokens = tokens;
+    this.length = tokens.length;
+    this.textBytes = textBytes;
+    const bytes = new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength);
+    this.fingerprint = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
+  }
+
+  read(start: number, out: Int32Array, outOffset: number, count: number): void {
+    checkRange(this, start, count);
+    for (let i = 0; i < count; i++) out[outOffset + i] = this.tokens[start + i];
+  }
+
+  close(): void {}
+}
+
+/** A range [start, start + length) of another source, as a source. */
+export class SourceRange implements TokenSource {
+  readonly length: number;
+  readonly textBytes: number | undefined = undefined;
+  readonly fingerprint: string;
+  private readonly source: TokenSource;
+  private readonly start: number;
+
+  constructor(source: TokenSource, start: number, length: number) {
+    this.source = source;
+    this.start = start;
+    this.length = length;
+    this.fingerprint = `${source.fingerprint}[${start}+${length}]`;
+  }
+
+  read(start: number, out: Int32Array, outOffset: number, count: number): void {
+    checkRange(this, start, count);
+    this.source.read(this.start + start, out, outOffset, count);
+  }
+
+  close(): void {
+    this.source.close();
+  }
+}
+
+/** Shards one behind the other; only what is asked for is read. */
+export class ShardSource implements TokenSource {
+  readonly length: number;
+  readonly textBytes: number | undefined;
+  readonly fingerprint: string;
+  private readonly shards: readonly Shard[];
+  /** First token of each shard. */
+  private readonly firsts: readonly number[];
+  private buffer = new Uint8Array(0);
+
+  /** @throws GemmoeError for a file that is no shard, or shards of different widths */
+  constructor(paths: readonly string[], textBytes?: number) {
+    this.shards = paths.map(openShard);
+    let total = 0;
+    this.firsts = this.shards.map(({ count }) => (total += count) - count);
+    this.length = total;
+    this.textBytes = textBytes;
+    const hash = createHash('sha256');
+    for (const { path, count, digest } of this.shards)
+      hash.update(`${path.split(/[\\/]/).at(-1)} ${count} ${digest}\n`);
+    this.fingerprint = hash.digest('hex').slice(0, 32);
+  }
+
+  read(start: number, out: Int32Array, outOffset: number, count: number): void {
+    checkRange(this, start, count);
+    let shard = this.shardAt(start);
+    for (let done = 0; done < count; shard++) {
+      const first = start + done - this.firsts[shard];
+      const part = Math.min(count - done, this.shards[shard].count - first);
+      this.readPart(this.shards[shard], first, out, outOffset + done, part);
+      done += part;
+    }
+  }
+
+  close(): void {
+    for (const { descriptor } of this.shards) closeSync(descriptor);
+  }
+
+  private shardAt(token: number): number {
+    let low = 0;
+    let high = this.firsts.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.firsts[middle] <= token) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  private readPart(shard: Shard, first: number, out: Int32Array, outOffset: number, count: number): void {
+    const { path, descriptor, width, headerBytes } = shard;
+    const bytes = count * width;
+    if (this.buffer.length < bytes) this.buffer = new Uint8Array(bytes);
+    const buffer = this.buffer;
+    let at = 0;
+    while (at < bytes) {
+      const read = readSync(descriptor, buffer, at, bytes - at, headerBytes + first * width + at);
+      if (read === 0) throw new GemmoeError('bad-data', `${path} has become shorter while it was read`);
+      at += read;
+    }
+    for (let i = 0, b = 0; i < count; i++, b += width) {
+      let id = buffer[b] | (buffer[b + 1] << 8);
+      if (width === 4) id |= (buffer[b + 2] << 16) | (buffer[b + 3] << 24);
+      out[outOffset + i] = id;
+    }
+  }
+}
+
+function checkRange({ length }: TokenSource, start: number, count: number): void {
+  if (start >= 0 && count >= 0 && start + count <= length) return;
+  throw new RangeError(`tokens ${start} to ${start + count} were asked for, there are ${length}`);
+}

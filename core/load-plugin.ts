@@ -1,0 +1,100 @@
+// Loading a user's plugin file: found from the user's folder, checked before anything of it is used.
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { isAbsolute, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { z } from 'zod';
+import { GemmoeError, messageOf } from './errors.ts';
+import { type Plugin, PLUGIN_API } from './plugin.ts';
+
+const named = { name: z.string().regex(/^[a-z0-9][a-z0-9._-]*$/i), description: z.string() };
+const isFunction = z.custom<(...args: never[]) => unknown>(
+  (value) => typeof value === 'function',
+  'must be a function',
+);
+const isSchema = z.custom<z.ZodObject>(
+  (value) => typeof (value as z.ZodObject | undefined)?.safeParse === 'function' && 'shape' in (value as z.ZodObject),
+  'must be a zod object',
+);
+const contribution = z.looseObject({ ...named, options: isSchema.optional(), create: isFunction });
+const backend = z.looseObject({ ...named, options: z.array(z.string()), unavailable: isFunction, create: isFunction });
+
+const PluginSchema = z.strictObject({
+  gemmoePlugin: z.literal(PLUGIN_API),
+  samplers: z.array(contribution).optional(),
+  optimizers: z.array(contribution).optional(),
+  schedulers: z.array(contribution).optional(),
+  backends: z.array(backend).optional(),
+});
+
+/**
+ * Loads the plugin that `specifier` names: a path, or a package, as seen from `fromDirectory`. Loading runs its code.
+ * @throws GemmoeError naming the file and what is wrong with it
+ */
+export async function loadPlugin(specifier: string, fromDirectory: string): Promise<Plugin> {
+  const path = resolvePlugin(specifier, fromDirectory);
+  let module: { default?: unknown };
+  try {
+    module = (await import(pathToFileURL(path).href)) as { default?: unknown };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_UNKNOWN_FILE_EXTENSION') {
+      throw new GemmoeError(
+        'plugin',
+        `plugin ${path}: this version of Node.js cannot run TypeScript`,
+        'compile it to .mjs, or use Node.js 22.18 or newer',
+      );
+    }
+    throw new GemmoeError('plugin', `plugin ${path} throws when it is loaded: ${messageOf(error)}`, 'fix the plugin', {
+      cause: error,
+    });
+  }
+  return checkPlugin(module.default, path);
+}
+
+function resolvePlugin(specifier: string, fromDirectory: string): string {
+  if (specifier.startsWith('.') || isAbsolute(specifier)) return existing(resolve(fromDirectory, specifier), specifier);
+  const beside = resolve(fromDirectory, specifier);
+  if (existsSync(beside)) return beside;
+  try {
+    return createRequire(join(fromDirectory, 'x.js')).resolve(specifier);
+  } catch {
+    return existing(beside, specifier);
+  }
+}
+
+function existing(path: string, specifier: string): string {
+  if (existsSync(path)) return path;
+  throw new GemmoeError(
+    'not-found',
+    `plugin ${specifier} was not found: there is no ${path}, and no installed package of that name`,
+    'give the path of a file, or install the package',
+  );
+}
+
+/** Checks what a plugin file exports. */
+function checkPlugin(value: unknown, path: string): Plugin {
+  if (value === undefined) {
+    throw new GemmoeError(
+      'plugin',
+      `plugin ${path} has no default export`,
+      'write `export default definePlugin({ samplers: [...] })`',
+    );
+  }
+  const api = (value as { gemmoePlugin?: unknown } | null)?.gemmoePlugin;
+  if (api !== PLUGIN_API) {
+    throw new GemmoeError(
+      'plugin',
+      `plugin ${path} is made for plugin API ${JSON.stringify(api) ?? 'undefined'}, this gemmoe has API ${PLUGIN_API}`,
+      `make its default export with definePlugin, or set gemmoePlugin: ${PLUGIN_API}`,
+    );
+  }
+  const parsed = PluginSchema.safeParse(value);
+  if (parsed.success) return value as Plugin;
+  const issue = parsed.error.issues[0];
+  throw new GemmoeError(
+    'plugin',
+    `plugin ${path}: ${issue.path.join('.') || 'export'}: ${issue.message}`,
+    'fix the plugin',
+  );
+}

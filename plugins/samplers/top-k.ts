@@ -1,0 +1,19 @@
+// Top-k (Fan et al. 2018): the k most likely tokens, and those that tie with the k-th, as transformers keeps them.
+
+import { z } from 'zod';
+import { defineSampler } from '../../core/plugin.ts';
+
+/** Removes all logits below the k-th largest; 0 keeps all. */
+export const topK = defineSampler({
+  name: 'top-k',
+  description: 'keeps the k most likely tokens; 0 keeps all',
+  options: z.strictObject({ k: z.int().nonnegative().default(40) }),
+  create: ({ k }) => ({
+    kind: 'transform',
+    apply(logits) {
+      if (k === 0 || k >= logits.length) return;
+      const threshold = Float64Array.from(logits).sort()[logits.length - k];
+      for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = -Infinity;
+    },
+  }),
+});
