@@ -1,8 +1,10 @@
-// The built-in backends, best first.
+// The built-in backends, best first: `auto` takes the first that can run.
 
-import type { BackendContribution } from '../core/backend.ts';
+import { definePlugin } from '../core/plugin.ts';
+import { cblasBackend } from './cblas/cblas-backend.ts';
 import { referenceBackend } from './reference/reference-backend.ts';
 
 export { ReferenceBackend } from './reference/reference-backend.ts';
 
-export const builtinBackends: readonly BackendContribution[] = [referenceBackend];
+/** Every backend that comes with gemmoe. */
+export const builtinBackends = definePlugin({ backends: [cblasBackend, referenceBackend] });

@@ -2,7 +2,8 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { loadModel } from '../core/formats/hugging-face.ts';
+import { parseOptions } from '../core/config.ts';
+import { loadModel, tensorsOf } from '../core/formats/hugging-face.ts';
 import { openSafetensors } from '../core/formats/safetensors.ts';
 import { IGNORE_INDEX, bindKernels } from '../core/kernels.ts';
 import { KvCache } from '../core/model/kv-cache.ts';
@@ -10,7 +11,6 @@ import type { Transformer } from '../core/model/transformer.ts';
 import { Trainer } from '../core/training/trainer.ts';
 import { adamw } from '../plugins/optimizers/adamw.ts';
 import { warmupCosine } from '../plugins/schedulers/warmup-cosine.ts';
-import { tensorsOf } from '../core/formats/hugging-face.ts';
 import { batchOf, type Expected, FIXTURES, readJson } from './support/golden.ts';
 import { backendNamed, USABLE_BACKENDS } from './support/kernels.ts';
 
@@ -67,11 +67,11 @@ describe.each(USABLE_BACKENDS)('on %s', (backend) => {
     const { model } = loadModel(directory, kernels);
     expect(model.config.auxLossCoefficient).toBe(h.aux_coef);
     const optimizer = adamw.create(
-      adamw.options.parse({ beta1: h.beta1, beta2: h.beta2, eps: h.eps, weightDecay: h.weight_decay, decay: 'all' }),
+      parseOptions(adamw, { beta1: h.beta1, beta2: h.beta2, eps: h.eps, weightDecay: h.weight_decay, decay: 'all' }),
       { store: model.parameters, kernels },
     );
     const schedule = warmupCosine.create(
-      warmupCosine.options.parse({ warmupSteps: h.warmup_steps, floor: h.min_lr_ratio }),
+      parseOptions(warmupCosine, { warmupSteps: h.warmup_steps, floor: h.min_lr_ratio }),
       { learningRate: h.peak_lr, totalSteps: h.total_steps },
     );
     const trainer = new Trainer(model, optimizer, schedule, { clipNorm: h.clip_norm });

@@ -12,7 +12,7 @@ const rows = readme
   .slice(readme.indexOf('| equation |'))
   .split('\n')
   .slice(2)
-  .filter((line, i, lines) => lines.slice(0, i + 1).every((earlier) => earlier.startsWith('|')))
+  .filter((_, i, lines) => lines.slice(0, i + 1).every((earlier) => earlier.startsWith('|')))
   .map((line) => line.split(' | ').map((cell) => cell.replace(/^\||\|$/g, '').trim()));
 
 const named = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map((match) => match[1]);

@@ -17,7 +17,7 @@ import { builtinPlugins } from '../plugins/index.ts';
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-run-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-const services = createGemmoe({ plugins: [builtinPlugins], backends: builtinBackends, backend: 'reference' });
+const services = createGemmoe({ plugins: [builtinBackends, builtinPlugins], backend: 'reference' });
 
 const MODEL: ModelConfig = {
   vocabSize: 1,

@@ -8,6 +8,7 @@ import {
   type MatmulBackend,
 } from '../../core/backend.ts';
 import { GemmoeError } from '../../core/errors.ts';
+import { scaleMatrix } from '../../core/ops/scale-matrix.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 
 /** Rows and columns of the register block. */
@@ -40,7 +41,7 @@ export class ReferenceBackend implements MatmulBackend {
   ): void {
     checkGemm(transA, transB, m, n, k, A, aOffset, lda, B, bOffset, ldb, C, cOffset, ldc);
     if (m === 0 || n === 0) return;
-    if (k === 0 || alpha === 0) return scale(C, cOffset, ldc, m, n, beta);
+    if (k === 0 || alpha === 0) return scaleMatrix(C, cOffset, ldc, m, n, beta);
     const paddedColumns = Math.ceil(n / BLOCK) * BLOCK;
     if (this.panelA.length < BLOCK * k) this.panelA = new Float64Array(BLOCK * k);
     if (this.panelB.length < paddedColumns * k) this.panelB = new Float64Array(paddedColumns * k);
@@ -91,15 +92,6 @@ export const referenceBackend: BackendContribution = {
     return new ReferenceBackend();
   },
 };
-
-/** C = beta·C, without reading C when beta is 0. */
-function scale(C: FloatArray, offset: number, stride: number, m: number, n: number, beta: number): void {
-  for (let i = 0; i < m; i++) {
-    const row = offset + i * stride;
-    if (beta === 0) C.fill(0, row, row + n);
-    else for (let j = row; j < row + n; j++) C[j] *= beta;
-  }
-}
 
 /** panel[at + p·BLOCK + r] = X[from + r·rowStep + p·step] for up to BLOCK lines r, zero for those that do not exist. */
 function pack(

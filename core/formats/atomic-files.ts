@@ -49,24 +49,51 @@ export function writeDirectoryAtomic(
   build: (temporaryPath: string) => void,
   options: { readonly replace?: boolean } = {},
 ): void {
+  const temporary = beginDirectory(path, options.replace ?? false);
+  try {
+    build(temporary);
+    commitDirectory(temporary, path);
+  } catch (error) {
+    throw abandoned(temporary, path, error);
+  }
+}
+
+/** As `writeDirectoryAtomic`, for a folder that takes its time; gives what `build` gives. */
+export async function makeDirectoryAtomic<T>(path: string, build: (temporaryPath: string) => Promise<T>): Promise<T> {
+  const temporary = beginDirectory(path, false);
+  try {
+    const result = await build(temporary);
+    commitDirectory(temporary, path);
+    return result;
+  } catch (error) {
+    throw abandoned(temporary, path, error);
+  }
+}
+
+function beginDirectory(path: string, replace: boolean): string {
   recoverDirectory(path);
-  if (!options.replace) refuseExisting(path);
-  const temporary = `${path}${TEMPORARY}`;
+  if (!replace) refuseExisting(path);
+  const temporary = `${path.replace(/[\\/]+$/, '')}${TEMPORARY}`;
   try {
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
   } catch (error) {
     throw new GemmoeError('usage', `cannot make ${path}: ${messageOf(error)}`, 'choose a folder you may write to');
   }
-  try {
-    build(temporary);
-    syncTree(temporary);
-    swapIn(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { recursive: true, force: true });
-    if (error instanceof GemmoeError) throw error;
-    throw new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left');
-  }
+  return temporary;
+}
+
+function commitDirectory(temporary: string, path: string): void {
+  syncTree(temporary);
+  swapIn(temporary, path);
+}
+
+function abandoned(temporary: string, path: string, error: unknown): GemmoeError {
+  rmSync(temporary, { recursive: true, force: true });
+  if (error instanceof GemmoeError) return error;
+  return new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left', {
+    cause: error,
+  });
 }
 
 /** Puts the old folder back when a swap was cut short before the new one stood in its place. */

@@ -1,7 +1,7 @@
 // From settings to the parts of a run: corpus, model, optimizer, schedule, batches.
 
 import type { MatmulBackend } from '../backend.ts';
-import { parsePluginOptions, parseSpec } from '../config.ts';
+import { parseOptionsText, parseSpec } from '../config.ts';
 import { BatchSampler } from '../data/batches.ts';
 import { type Corpus, openCorpus } from '../data/corpus.ts';
 import { GemmoeError } from '../errors.ts';
@@ -111,7 +111,7 @@ function checkLength(settings: RunSettings): void {
 function createOptimizer(settings: RunSettings, services: RunServices, model: Transformer): Optimizer {
   const spec = parseSpec(settings.optimizer);
   const contribution = services.optimizers.get(spec.name);
-  return contribution.create(parsePluginOptions(contribution, spec.options), {
+  return contribution.create(parseOptionsText(contribution, spec.rest), {
     store: model.parameters,
     kernels: services.kernels,
   });
@@ -120,7 +120,7 @@ function createOptimizer(settings: RunSettings, services: RunServices, model: Tr
 function createSchedule(settings: RunSettings, services: RunServices): Schedule {
   const spec = parseSpec(settings.schedule);
   const contribution = services.schedulers.get(spec.name);
-  return contribution.create(parsePluginOptions(contribution, spec.options), {
+  return contribution.create(parseOptionsText(contribution, spec.rest), {
     learningRate: settings.learningRate,
     totalSteps: settings.steps,
   });

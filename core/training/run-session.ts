@@ -229,23 +229,20 @@ export class RunSession {
     const { model, corpus, optimizer, services, settings } = this.parts;
     const { step } = this.state;
     optimizer.training?.(false);
-    const seed = settings.seed + step;
+    const sampler = createChain(SAMPLE_CHAIN, services.samplers, settings.seed + step);
     const generator = new Generator(model, corpus.tokenizer);
+    const options = { sampler, maxNewTokens: tokens, overflow: 'slide' } as const;
     let text = '';
-    const wanted = Math.min(tokens, model.config.maxSequenceLength - 1);
-    const chain = createChain(SAMPLE_CHAIN, services.samplers, seed);
-    for await (const piece of generator.generate(this.samplePrompt(), { sampler: chain, maxNewTokens: wanted, seed })) {
-      text += piece.text;
-    }
+    for await (const piece of generator.generate(this.samplePrompt(), options)) text += piece.text;
     optimizer.training?.(true);
     this.record({ kind: 'sample', step, text });
     return text;
   }
 
-  /** One token that text begins with: the end of the document before, a line feed, or the first of the training split. */
+  /** One token that text begins with: the end of the document before, or the first one of the training split. */
   private samplePrompt(): number[] {
-    const { tokenizer, train } = this.parts.corpus;
-    if (tokenizer.endOfText !== undefined) return [tokenizer.endOfText];
+    const { separator, train } = this.parts.corpus;
+    if (separator !== undefined) return [separator];
     const first = new Int32Array(1);
     train.read(0, first, 0, 1);
     return [first[0]];

@@ -4,11 +4,13 @@ import { builtinBackends } from '../../backends/index.ts';
 import type { MatmulBackend } from '../../core/backend.ts';
 import { bindKernels, type Kernels } from '../../core/kernels.ts';
 
+const contributions = builtinBackends.backends ?? [];
+
 /** Names of the built-in backends that work on this machine. */
-export const USABLE_BACKENDS = builtinBackends.filter((backend) => !backend.unavailable()).map(({ name }) => name);
+export const USABLE_BACKENDS = contributions.filter((backend) => !backend.unavailable()).map(({ name }) => name);
 
 export function backendNamed(name: string): MatmulBackend {
-  const contribution = builtinBackends.find((candidate) => candidate.name === name);
+  const contribution = contributions.find((candidate) => candidate.name === name);
   if (!contribution) throw new Error(`no backend named ${name}`);
   return contribution.create('');
 }

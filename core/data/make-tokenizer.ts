@@ -1,0 +1,69 @@
+// The tokenizer that a setting names, made from the text where it has to be.
+
+import { GemmoeError } from '../errors.ts';
+import { lastSafeCut } from './byte-level.ts';
+import { BpeTokenizer, byteTokenizer, END_OF_TEXT } from './bpe-tokenizer.ts';
+import { trainBpe, WordCounter } from './bpe-trainer.ts';
+import { CharacterSet } from './character-tokenizer.ts';
+import { cutSafely, type DocumentPart } from './documents.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { loadTokenizer } from './tokenizers.ts';
+
+/** What a tokenizer is made from. */
+export interface TokenizerSpec {
+  /** `byte`, `character`, `bpe`, or the path of a tokenizer.json. */
+  readonly tokenizer: string;
+  /** For `bpe`. */
+  readonly bpeVocabSize: number;
+  /** For `bpe`: pairs rarer than this are not merged; default 2. */
+  readonly minFrequency?: number | undefined;
+  /** For `bpe`: special tokens beside the end of a document. */
+  readonly special?: readonly string[] | undefined;
+}
+
+/** Characters of a document that a foreign tokenizer is given at once. */
+const LONGEST_WHOLE = 4_000_000;
+
+/** Reads the documents when the kind needs them; one pass, in bounded memory. */
+export async function makeTokenizer(
+  spec: TokenizerSpec,
+  documents: () => AsyncIterable<DocumentPart>,
+): Promise<Tokenizer> {
+  if (spec.tokenizer === 'byte') return byteTokenizer();
+  if (spec.tokenizer === 'character') return characterTokenizer(documents());
+  if (spec.tokenizer === 'bpe') return bpeTokenizer(spec, documents());
+  return loadTokenizer(spec.tokenizer);
+}
+
+/** Where text of a tokenizer's may be cut into parts that are tokenised one by one. */
+export function safeCutOf(tokenizer: Tokenizer): (text: string) => number {
+  if (tokenizer.kind === 'bpe') return lastSafeCut;
+  // a foreign tokenizer may treat the start of a text in its own way: its documents are kept whole while memory allows
+  if (tokenizer.kind === 'file') return (text) => (text.length < LONGEST_WHOLE ? 0 : text.lastIndexOf('\n') + 1);
+  return (text) => text.length;
+}
+
+async function characterTokenizer(documents: AsyncIterable<DocumentPart>): Promise<Tokenizer> {
+  const characters = new CharacterSet();
+  let count = 0;
+  for await (const { text, end } of documents) {
+    characters.add(text);
+    if (end) count++;
+  }
+  return characters.tokenizer(count > 1);
+}
+
+async function bpeTokenizer(spec: TokenizerSpec, documents: AsyncIterable<DocumentPart>): Promise<Tokenizer> {
+  const words = new WordCounter();
+  for await (const { text } of cutSafely(documents, lastSafeCut)) words.add(text);
+  const { bpeVocabSize: vocabSize, minFrequency, special = [] } = spec;
+  if (new Set(special).size < special.length || special.includes('')) {
+    throw new GemmoeError(
+      'usage',
+      `special tokens ${JSON.stringify(special)} are not distinct names`,
+      'name each once',
+    );
+  }
+  const all = [...new Set([END_OF_TEXT, ...special])];
+  return new BpeTokenizer(trainBpe(words.counts, { vocabSize, special: all, ...(minFrequency && { minFrequency }) }));
+}

@@ -1,0 +1,154 @@
+// Text to token shards on disk, in bounded memory, so that a corpus larger than memory trains.
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { GemmoeError } from '../errors.ts';
+import { cutSafely, type DocumentPart, readDocuments } from './documents.ts';
+import { makeTokenizer, safeCutOf, type TokenizerSpec } from './make-tokenizer.ts';
+import { hashOf, type Prepared, PREPARED_FILE } from './prepared.ts';
+import { MAX_SHARD_TOKENS, ShardWriter } from './shards.ts';
+import { makeDirectoryAtomic } from '../formats/atomic-files.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+export interface PrepareOptions extends TokenizerSpec {
+  /** Text and JSONL files. */
+  readonly files: readonly string[];
+  /** Key of the text in a JSONL row; default `text`. */
+  readonly textField?: string | undefined;
+  readonly outputDirectory: string;
+  /** Share that is held out: of the documents by a hash of their text, or of the characters when there are few. */
+  readonly validationFraction: number;
+  /** Tokens of a shard; default 100 million. */
+  readonly shardTokens?: number | undefined;
+  /** Told the tokens written, now and then. */
+  readonly progress?: (tokens: number) => void;
+}
+
+const DEFAULT_SHARD_TOKENS = 100_000_000;
+/** With fewer documents than this, a share of them is too coarse: the last part of the text is held out instead. */
+const MANY_DOCUMENTS = 100;
+
+/** A part of a document that is all for one split; `end` ends a run of one split, `closes` the document. */
+interface SplitPart extends DocumentPart {
+  readonly held: boolean;
+  readonly closes: boolean;
+}
+
+/**
+ * Writes tokenizer.json, train_000001.bin …, val_000001.bin … and prepare.json to a new folder, whole or not at all.
+ * @throws GemmoeError for a folder that is not empty, text that is empty or not UTF-8, malformed JSONL (with its line)
+ */
+export async function prepare(options: PrepareOptions): Promise<Prepared> {
+  const { outputDirectory, files, validationFraction, shardTokens = DEFAULT_SHARD_TOKENS } = options;
+  if (!(shardTokens >= 1 && shardTokens <= MAX_SHARD_TOKENS)) {
+    throw new GemmoeError('usage', `a shard of ${shardTokens} tokens cannot be`, `choose 1 to ${MAX_SHARD_TOKENS}`);
+  }
+  return makeDirectoryAtomic(outputDirectory, async (folder) => {
+    const documents = () => readDocuments(files, options.textField);
+    const size = await measure(documents());
+    const tokenizer = await makeTokenizer(options, documents);
+    const separator = size.documents > 1 ? tokenizer.endOfText : undefined;
+    const split =
+      size.documents >= MANY_DOCUMENTS
+        ? splitByHash(documents(), validationFraction)
+        : splitByPosition(documents(), Math.floor(size.characters * (1 - validationFraction)));
+    const train = new SplitWriter(folder, 'train', tokenizer, shardTokens);
+    const validation = new SplitWriter(folder, 'val', tokenizer, shardTokens);
+    for await (const part of cutSafely(split, safeCutOf(tokenizer))) {
+      (part.held ? validation : train).write(part, separator);
+      options.progress?.(train.tokens + validation.tokens);
+    }
+    const record: Prepared = {
+      format: 1,
+      vocabSize: tokenizer.vocabSize,
+      tokenizerHash: hashOf(tokenizer),
+      separator: separator ?? null,
+      train: train.close(),
+      validation: validation.close(),
+    };
+    writeFileSync(join(folder, 'tokenizer.json'), `${JSON.stringify(tokenizer.toJSON(), null, 2)}\n`);
+    writeFileSync(join(folder, PREPARED_FILE), `${JSON.stringify(record, null, 2)}\n`);
+    return record;
+  });
+}
+
+async function measure(documents: AsyncIterable<DocumentPart>): Promise<{ documents: number; characters: number }> {
+  let count = 0;
+  let characters = 0;
+  for await (const { text, end } of documents) {
+    characters += text.length;
+    if (end) count++;
+  }
+  if (characters === 0) throw new GemmoeError('bad-data', 'there is no text in the input', 'give text to prepare');
+  return { documents: count, characters };
+}
+
+/** A document is held out when a hash of its beginning says so: it stays in its split when others come or go. */
+async function* splitByHash(documents: AsyncIterable<DocumentPart>, fraction: number): AsyncGenerator<SplitPart> {
+  let held: boolean | undefined;
+  for await (const { text, end } of documents) {
+    held ??= createHash('sha256').update(text).digest().readUInt32LE() / 2 ** 32 < fraction;
+    yield { text, end, held, closes: end };
+    if (end) held = undefined;
+  }
+}
+
+/** The characters from `cut` on are held out. */
+async function* splitByPosition(documents: AsyncIterable<DocumentPart>, cut: number): AsyncGenerator<SplitPart> {
+  let at = 0;
+  for await (const { text, end } of documents) {
+    const before = Math.min(Math.max(0, cut - at), text.length);
+    const crosses = before > 0 && before < text.length;
+    if (before > 0) yield { text: text.slice(0, before), end: crosses || end, held: false, closes: end && !crosses };
+    if (before < text.length) yield { text: text.slice(before), end, held: true, closes: end };
+    at += text.length;
+  }
+}
+
+/** Shards of one split. */
+class SplitWriter {
+  tokens = 0;
+  private readonly folder: string;
+  private readonly name: string;
+  private readonly tokenizer: Tokenizer;
+  private readonly shardTokens: number;
+  private readonly shards: string[] = [];
+  private writer: ShardWriter | undefined;
+  private textBytes = 0;
+  private documents = 0;
+
+  constructor(folder: string, name: string, tokenizer: Tokenizer, shardTokens: number) {
+    this.folder = folder;
+    this.name = name;
+    this.tokenizer = tokenizer;
+    this.shardTokens = shardTokens;
+  }
+
+  write({ text, closes }: SplitPart, separator: number | undefined): void {
+    this.textBytes += Buffer.byteLength(text);
+    for (const id of this.tokenizer.encode(text)) this.push(id);
+    if (!closes) return;
+    this.documents++;
+    if (separator !== undefined) this.push(separator);
+  }
+
+  close(): Prepared['train'] {
+    if (this.shards.length === 0) this.openNext(); // an empty split is a shard without tokens
+    this.writer?.close();
+    return { shards: this.shards, tokens: this.tokens, textBytes: this.textBytes, documents: this.documents };
+  }
+
+  private push(id: number): void {
+    if (!this.writer || this.writer.count >= this.shardTokens) this.openNext();
+    this.writer?.push(id);
+    this.tokens++;
+  }
+
+  private openNext(): void {
+    this.writer?.close();
+    const name = `${this.name}_${String(this.shards.length + 1).padStart(6, '0')}.bin`;
+    this.shards.push(name);
+    this.writer = new ShardWriter(join(this.folder, name), this.tokenizer.vocabSize);
+  }
+}
