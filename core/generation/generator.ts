@@ -24,7 +24,8 @@ export interface GenerateOptions {
 
 /** One generated token and the text it completes, which may be empty while a character is unfinished. */
 export interface GeneratedToken {
-  readonly id: number;
+  /** Null in a last piece of text that was held back and belongs to ids already given. */
+  readonly id: number | null;
   readonly text: string;
 }
 
@@ -56,14 +57,23 @@ export class Generator {
     let unread = promptIds as number[];
     this.finishReason = 'length';
     for (let step = 0; step < maxNewTokens; step++) {
-      if (signal?.aborted) return this.finish('aborted');
+      if (signal?.aborted) {
+        this.finishReason = 'aborted';
+        break;
+      }
       if (cache.length + unread.length > context) {
-        if (overflow === 'stop') return this.finish('context');
+        if (overflow === 'stop') {
+          this.finishReason = 'context';
+          break;
+        }
         unread = ids.slice(-Math.ceil(context / 2));
         cache.reset();
       }
       const id = this.next(unread, cache, sampler, { ids, promptLength: promptIds.length, step });
-      if (stopIds.has(id)) return this.finish('stop');
+      if (stopIds.has(id)) {
+        this.finishReason = 'stop';
+        break;
+      }
       ids.push(id);
       unread = [id];
       yield { id, text: decoder?.push(id) ?? '' };
@@ -71,7 +81,7 @@ export class Generator {
       await new Promise((resolve) => setImmediate(resolve));
     }
     const rest = decoder?.flush() ?? '';
-    if (rest !== '') yield { id: ids[ids.length - 1], text: rest };
+    if (rest !== '') yield { id: null, text: rest };
   }
 
   private next(
@@ -84,10 +94,6 @@ export class Generator {
     // rows beyond the tokenizer pad the table and stand for nothing
     const known = Math.min(logits.length, this.tokenizer?.vocabSize ?? logits.length);
     return sampler.next(known < logits.length ? logits.subarray(0, known) : logits, context);
-  }
-
-  private finish(reason: FinishReason): void {
-    this.finishReason = reason;
   }
 
   private checkPrompt(ids: readonly number[], context: number): void {

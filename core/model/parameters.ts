@@ -19,7 +19,7 @@ export interface Parameter {
   readonly gradient: FloatArray;
 }
 
-/** Declared first, allocated once: `declare` every tensor, then `allocate`. */
+/** Tensors are declared first; the first look at their values allocates all of them, as zeros. */
 export class ParameterStore {
   readonly dtype: ComputeType;
   readonly parameters: Parameter[] = [];
@@ -31,7 +31,7 @@ export class ParameterStore {
     this.dtype = dtype;
   }
 
-  /** Reserves the next `shape` elements of the flat storage; data exists after `allocate`. */
+  /** Reserves the next `shape` elements of the flat storage. */
   declare(name: string, role: ParameterRole, shape: readonly number[]): Parameter {
     if (this.values) throw new GemmoeError('internal', `parameter ${name} declared after allocation`);
     const parameter = new StoredParameter(this, name, role, shape, this.length);
@@ -40,14 +40,9 @@ export class ParameterStore {
     return parameter;
   }
 
-  allocate(): void {
-    this.values = newFloats(this.dtype, this.length);
-  }
-
   /** All values, in order of declaration. */
   get data(): FloatArray {
-    if (!this.values) throw new GemmoeError('internal', 'parameters read before allocation');
-    return this.values;
+    return (this.values ??= newFloats(this.dtype, this.length));
   }
 
   /** All gradients, in the same order. @throws GemmoeError before the first backward pass */

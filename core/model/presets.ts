@@ -2,10 +2,18 @@
 
 import type { ModelConfig } from './config.ts';
 
-/** A ready-made shape and what it is for. */
+/** How a preset is trained unless something else is asked for. */
+export interface Recipe {
+  readonly batchSize: number;
+  readonly sequenceLength: number;
+  readonly learningRate: number;
+}
+
+/** A ready-made shape, what it is for, and a recipe that suits it. */
 export interface Preset {
   readonly description: string;
   readonly config: ModelConfig;
+  readonly recipe: Recipe;
 }
 
 const common = { ropeTheta: 10000, ropeAlpha: 1, normEps: 1e-5, tieEmbeddings: false, auxLossCoefficient: 0.01 };
@@ -26,6 +34,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       expertWidth: 256,
       maxSequenceLength: 512,
     },
+    recipe: { batchSize: 8, sequenceLength: 64, learningRate: 0.003 },
   },
   small: {
     description: 'benchmarks: 7.1 M parameters',
@@ -42,6 +51,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       expertWidth: 1024,
       maxSequenceLength: 512,
     },
+    recipe: { batchSize: 8, sequenceLength: 64, learningRate: 0.001 },
   },
   default6_9b: {
     description: 'the full-size shape: 6.9 B parameters, 1.8 B active',
@@ -59,6 +69,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       maxSequenceLength: 32768,
       ropeAlpha: 8,
     },
+    recipe: { batchSize: 1, sequenceLength: 512, learningRate: 0.0003 },
   },
   char: {
     description: 'a character model for a laptop: minutes on two cores',
@@ -75,6 +86,24 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       expertWidth: 192,
       maxSequenceLength: 256,
     },
+    recipe: { batchSize: 12, sequenceLength: 64, learningRate: 0.003 },
+  },
+  'char-mini': {
+    description: 'a character model for machines without a BLAS: minutes in plain TypeScript',
+    config: {
+      ...common,
+      vocabSize: 128,
+      hiddenSize: 64,
+      numLayers: 2,
+      numHeads: 4,
+      numKvHeads: 2,
+      headDim: 16,
+      numExperts: 4,
+      topK: 2,
+      expertWidth: 96,
+      maxSequenceLength: 256,
+    },
+    recipe: { batchSize: 8, sequenceLength: 64, learningRate: 0.006 },
   },
   bpe: {
     description: 'a BPE model of some 10 M parameters: an hour or a night on a laptop',
@@ -91,5 +120,6 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       expertWidth: 192,
       maxSequenceLength: 512,
     },
+    recipe: { batchSize: 8, sequenceLength: 128, learningRate: 0.001 },
   },
 };

@@ -74,7 +74,7 @@ export class Transformer {
   /** Null when the embedding table serves. */
   private readonly head: Linear | null;
 
-  /** A model of zero weights; fill them with `initialise` or from a file. */
+  /** A model of zero weights, allocated at their first use; fill them with `initialise` or from a file. */
   constructor(config: ModelConfig, kernels: Kernels, options: { readonly dtype?: ComputeType } = {}) {
     const dtype = options.dtype ?? 'f32';
     this.config = parseModelConfig(config);
@@ -88,7 +88,6 @@ export class Transformer {
     this.blocks = Array.from({ length: config.numLayers }, (_, layer) => new Block(store, config, layer));
     this.finalNorm = new RmsNorm(store, 'final_norm', config.hiddenSize, config.normEps);
     this.head = config.tieEmbeddings ? null : new Linear(store, 'head', 'head', config.hiddenSize, config.vocabSize);
-    store.allocate();
   }
 
   get dtype(): ComputeType {

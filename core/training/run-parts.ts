@@ -17,7 +17,7 @@ import type {
 } from '../plugin.ts';
 import type { Registry } from '../registry.ts';
 import { parseRunSettings } from './run-folder.ts';
-import type { RunSettings } from './settings.ts';
+import { type RunSettings, withIntervals } from './settings.ts';
 import { Trainer } from './trainer.ts';
 
 /** What a run is computed with; a container or `createGemmoe` gives them. */
@@ -31,7 +31,7 @@ export interface RunServices {
 
 /** The parts of a run, ready for its first step. */
 export interface RunParts {
-  readonly settings: RunSettings;
+  readonly settings: ReturnType<typeof withIntervals>;
   readonly services: RunServices;
   readonly corpus: Corpus;
   readonly model: Transformer;
@@ -71,14 +71,14 @@ export async function assembleRun(
       seed: settings.seed,
     });
     if (seconds !== undefined) {
-      settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, seconds) };
+      settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, corpus, seconds) };
       // the throw-away steps have moved the weights
       if (from) model.parameters.data.set(loadModel(from, services.kernels).model.parameters.data);
       else model.initialise(settings.seed);
     }
     const optimizer = createOptimizer(settings, services, model);
     const schedule = createSchedule(settings, services);
-    return { settings, services, corpus, model, original, optimizer, schedule, sampler };
+    return { settings: withIntervals(settings), services, corpus, model, original, optimizer, schedule, sampler };
   } catch (error) {
     corpus.close();
     throw error;
@@ -127,15 +127,20 @@ function createSchedule(settings: RunSettings, services: RunServices): Schedule 
 }
 
 const CALIBRATION_STEPS = 6;
-/** Share of the time that validation, samples and checkpoints take. */
-const OVERHEAD = 0.15;
+/** Share of the time that is kept for training, however long validation takes. */
+const LEAST_TRAINING = 0.3;
+/** A forward pass takes about this share of a training step. */
+const FORWARD = 1 / 3;
+/** What validations at intervals, samples and checkpoints take, as a share of training. */
+const OVERHEAD = 0.1;
 
-/** Steps that fit `seconds`, by the median of a few that are thrown away. */
+/** Steps that fit `seconds` with the last validation behind them, by the median of a few that are thrown away. */
 function calibrateSteps(
   settings: RunSettings,
   services: RunServices,
   model: Transformer,
   sampler: BatchSampler,
+  corpus: Corpus,
   seconds: number,
 ): number {
   const { batchSize, sequenceLength } = settings;
@@ -149,7 +154,9 @@ function calibrateSteps(
     times.push(performance.now() - start);
   }
   const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
-  return Math.max(10, Math.floor((seconds * 1000 * (1 - OVERHEAD)) / median / 10) * 10);
+  const validation = (corpus.validation.length / (batchSize * sequenceLength)) * median * FORWARD;
+  const budget = Math.max(LEAST_TRAINING * seconds * 1000, seconds * 1000 - validation) * (1 - OVERHEAD);
+  return Math.max(10, Math.floor(budget / median / 10) * 10);
 }
 
 /** Buffers of one batch. */

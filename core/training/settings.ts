@@ -36,14 +36,14 @@ export const RunSettingsSchema = z.strictObject({
   /** Largest global gradient norm; 0 switches clipping off. */
   clipNorm: z.number().nonnegative(),
   seed: count,
-  /** Steps between validations; 0 for only the last. */
-  evalInterval: count,
+  /** Steps between validations; 0 for only the last, null for a tenth of the run. */
+  evalInterval: count.nullable(),
   /** Windows of validation at intervals; 0 for all. The last validation always reads all. */
   evalWindows: count,
-  /** Steps between samples of text; 0 for only the last. */
-  sampleInterval: count,
-  /** Steps between checkpoints; 0 for only the last. */
-  saveInterval: count,
+  /** Steps between samples of text; 0 for only the last, null for a fifth of the run. */
+  sampleInterval: count.nullable(),
+  /** Steps between checkpoints; 0 for only the last, null for a tenth of the run. */
+  saveInterval: count.nullable(),
   /** Checkpoints kept besides the best one. */
   keepLast: positive,
   /** `name:key=value,…` of the backend the run was made with: another one rounds differently. */
@@ -51,3 +51,18 @@ export const RunSettingsSchema = z.strictObject({
 });
 
 export type RunSettings = z.infer<typeof RunSettingsSchema>;
+
+/** The settings with every interval a number of steps. */
+export function withIntervals(settings: RunSettings): RunSettings & {
+  readonly evalInterval: number;
+  readonly sampleInterval: number;
+  readonly saveInterval: number;
+} {
+  const share = (parts: number) => Math.max(10, Math.round(settings.steps / parts));
+  return {
+    ...settings,
+    evalInterval: settings.evalInterval ?? share(10),
+    sampleInterval: settings.sampleInterval ?? share(5),
+    saveInterval: settings.saveInterval ?? share(10),
+  };
+}

@@ -1,0 +1,129 @@
+// gemmoe generate: text from a model, as it is written.
+
+import { GemmoeError } from '../../core/errors.ts';
+import type { GenerationConfig } from '../../core/formats/hugging-face.ts';
+import { Generator } from '../../core/generation/generator.ts';
+import { type ChainSettings, createChain } from '../../core/generation/sampler-chain.ts';
+import type { Tokenizer } from '../../core/data/tokenizer.ts';
+import type { Command } from '../command.ts';
+import type { OptionValues } from '../options.ts';
+import { backendLine, openModel, startServices } from '../services.ts';
+
+/** What the options leave open is the model's own choice; a model that says `do_sample: false` is greedy. */
+function chainSettings(options: OptionValues, generation: GenerationConfig | null): ChainSettings {
+  const own = (key: string) => (typeof generation?.[key] === 'number' ? (generation[key] as number) : undefined);
+  const ownTemperature = generation?.['do_sample'] === false ? 0 : own('temperature');
+  return {
+    temperature: options.temperature ?? ownTemperature ?? 0.8,
+    topK: options.topK ?? own('top_k'),
+    topP: options.topP ?? own('top_p') ?? 0.95,
+    minP: options.minP ?? own('min_p'),
+  };
+}
+
+/** Ids that end a text: the generation config's, failing that the config's, failing that the tokenizer's. */
+function stopIds(
+  generation: GenerationConfig | null,
+  original: Record<string, unknown>,
+  tokenizer: Tokenizer | undefined,
+): number[] {
+  const named = generation?.['eos_token_id'] ?? original['eos_token_id'] ?? tokenizer?.endOfText;
+  return [named].flat().filter((id) => typeof id === 'number');
+}
+
+function parsePromptIds(text: string): number[] {
+  const ids = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  if (ids.every((id) => Number.isInteger(id) && id >= 0)) return ids;
+  throw new GemmoeError('usage', `--prompt-ids ${text} is no list of ids`, 'write whole numbers with commas: 1,2,3');
+}
+
+function promptOf(options: OptionValues, tokenizer: Tokenizer | undefined, directory: string): number[] {
+  if (options.promptIds !== undefined && options.prompt !== undefined) {
+    throw new GemmoeError('usage', '--prompt and --prompt-ids are both given', 'give one of them');
+  }
+  if (options.promptIds !== undefined) return parsePromptIds(options.promptIds);
+  if (!tokenizer) {
+    throw new GemmoeError(
+      'usage',
+      `${directory} has no tokenizer.json`,
+      'give ids instead of text: --prompt-ids 1,2,3',
+    );
+  }
+  if (options.prompt !== undefined) {
+    const ids = tokenizer.encode(options.prompt, { specialTokens: true });
+    if (ids.length > 0) return ids;
+    throw new GemmoeError('usage', 'the prompt is empty', 'give some text: --prompt TEXT');
+  }
+  if (tokenizer.endOfText !== undefined) return [tokenizer.endOfText];
+  throw new GemmoeError('usage', 'there is no prompt', 'give one: --prompt TEXT');
+}
+
+export const generate: Command = {
+  name: 'generate',
+  summary: 'write text with a model',
+  options: [
+    'model',
+    'prompt',
+    'promptIds',
+    'maxNewTokens',
+    'sampler',
+    'temperature',
+    'topK',
+    'topP',
+    'minP',
+    'seed',
+    'ignoreEos',
+    'overflow',
+    'backend',
+    'plugin',
+  ],
+  examples: [
+    'gemmoe generate --model runs/mine --prompt "Call me"',
+    'gemmoe generate --model DIR --prompt "Once" --sampler greedy --max-new-tokens 80',
+    'gemmoe generate --model DIR --prompt "Once" --sampler "top-k:k=40;temperature:value=0.7;sample"',
+  ],
+  async run(context) {
+    const { options, terminal, signal } = context;
+    using services = await startServices(context);
+    const { model, tokenizer, directory, generation, original } = openModel(context, services.kernels);
+    const prompt = promptOf(options, tokenizer, directory);
+    const sampler = createChain(options.sampler, services.samplers, options.seed, chainSettings(options, generation));
+    const generator = new Generator(model, tokenizer);
+    const ids: number[] = [];
+    let text = '';
+    if (options.prompt !== undefined) terminal.write(options.prompt);
+    const start = performance.now();
+    for await (const piece of generator.generate(prompt, {
+      sampler,
+      maxNewTokens: options.maxNewTokens,
+      stopIds: options.ignoreEos ? [] : stopIds(generation, original, tokenizer),
+      overflow: options.overflow,
+      signal,
+    })) {
+      if (piece.id !== null) ids.push(piece.id);
+      text += piece.text;
+      terminal.write(tokenizer ? piece.text : `${piece.id} `);
+    }
+    const seconds = (performance.now() - start) / 1000;
+    const tokensPerSecond = ids.length / seconds;
+    const { finishReason } = generator;
+    terminal.print();
+    terminal.note(
+      `${ids.length} tokens, ${tokensPerSecond.toFixed(0)} tokens/s, ended by ${finishReason}; ${sampler.description}; ${backendLine(services)}`,
+    );
+    terminal.result({
+      ids,
+      text,
+      finishReason,
+      promptIds: prompt,
+      promptTokens: prompt.length,
+      newTokens: ids.length,
+      tokensPerSecond,
+      sampler: sampler.description,
+      seed: options.seed,
+      model: directory,
+      backend: { name: services.backend.name, ...services.backend.describe() },
+    });
+    return finishReason === 'aborted' ? 130 : 0;
+  },
+};

@@ -1,0 +1,28 @@
+// Every command, in the order that help shows them.
+
+import type { Command } from '../command.ts';
+import { backends } from './backends.ts';
+import { evaluate } from './evaluate.ts';
+import { generate } from './generate.ts';
+import { help } from './help.ts';
+import { inspect } from './inspect.ts';
+import { logits } from './logits.ts';
+import { plugins } from './plugins.ts';
+import { prepareCommand } from './prepare.ts';
+import { report } from './report.ts';
+import { tokenize } from './tokenize.ts';
+import { train } from './train.ts';
+
+export const COMMANDS: readonly Command[] = [
+  train,
+  generate,
+  evaluate,
+  logits,
+  tokenize,
+  prepareCommand,
+  inspect,
+  report,
+  backends,
+  plugins,
+  help,
+];

@@ -1,0 +1,223 @@
+// gemmoe train: a new run, or one taken up again.
+
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { GemmoeError } from '../../core/errors.ts';
+import { readModelConfig } from '../../core/formats/hugging-face.ts';
+import { type ModelConfig, parseModelConfig } from '../../core/model/config.ts';
+import { PRESETS, type Recipe } from '../../core/model/presets.ts';
+import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
+import type { RunSummary } from '../../core/training/events.ts';
+import { planRun, resume, train as trainRun } from '../../core/training/run.ts';
+import type { RunServices } from '../../core/training/run-parts.ts';
+import type { RunSettings } from '../../core/training/settings.ts';
+import type { Command, CommandContext, ExitCode } from '../command.ts';
+import type { OptionValues } from '../options.ts';
+import { writeReport } from '../report/write-report.ts';
+import { startServices } from '../services.ts';
+import { planLines, summaryLines, TrainView } from '../train-view.ts';
+
+/** Vocabulary that stands in until the tokenizer is known. */
+const UNKNOWN_VOCABULARY = 1;
+
+/** The preset that is trained when none is named: without a BLAS, one that plain TypeScript can train in minutes. */
+function defaultPreset(backend: string): string {
+  return backend === 'reference' ? 'char-mini' : 'char';
+}
+
+/** Shape and recipe out of preset or model directory, and the options that change them. */
+function chooseModel(context: CommandContext, backend: string): { model: ModelConfig; recipe: Recipe; name: string } {
+  const { options, cwd } = context;
+  if (options.initFrom !== undefined) {
+    const { config } = readModelConfig(modelDirectoryOf(resolve(cwd, options.initFrom)));
+    refuseShapeOptions(options);
+    const { recipe } = PRESETS['char'];
+    const sequenceLength = Math.min(recipe.sequenceLength, config.maxSequenceLength);
+    return { model: config, recipe: { ...recipe, sequenceLength }, name: 'tuned' };
+  }
+  const name = options.preset ?? defaultPreset(backend);
+  const { config, recipe } = PRESETS[name];
+  const hiddenSize = options.hiddenSize ?? config.hiddenSize;
+  const numHeads = options.heads ?? config.numHeads;
+  const sequenceLength = options.sequenceLength ?? recipe.sequenceLength;
+  const model = parseModelConfig(
+    {
+      ...config,
+      vocabSize: UNKNOWN_VOCABULARY,
+      hiddenSize,
+      numHeads,
+      numLayers: options.layers ?? config.numLayers,
+      numKvHeads:
+        options.kvHeads ?? (options.heads === undefined ? config.numKvHeads : Math.min(numHeads, config.numKvHeads)),
+      headDim: options.headDim ?? headDimFor(options, hiddenSize, numHeads, config.headDim),
+      numExperts: options.experts ?? config.numExperts,
+      topK: options.expertsPerToken ?? Math.min(config.topK, options.experts ?? config.numExperts),
+      expertWidth: options.expertWidth ?? config.expertWidth,
+      // a model is good at the lengths it was trained on
+      maxSequenceLength: options.maxSequenceLength ?? sequenceLength,
+      ropeTheta: options.ropeTheta ?? config.ropeTheta,
+      ropeAlpha: options.ropeAlpha ?? config.ropeAlpha,
+      auxLossCoefficient: options.auxLoss ?? config.auxLossCoefficient,
+    },
+    'model options',
+  );
+  return { model, recipe, name };
+}
+
+/** Heads share the hidden size when either was changed. @throws GemmoeError when they do not divide it */
+function headDimFor(options: OptionValues, hiddenSize: number, numHeads: number, standard: number): number {
+  if (options.hiddenSize === undefined && options.heads === undefined) return standard;
+  if (hiddenSize % numHeads === 0) return hiddenSize / numHeads;
+  throw new GemmoeError(
+    'usage',
+    `${numHeads} heads do not divide the hidden size ${hiddenSize}`,
+    'choose numbers that divide, or say the size of a head with --head-dim',
+  );
+}
+
+function refuseShapeOptions(options: OptionValues): void {
+  const shape = [
+    ...(['preset', 'hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken'] as const),
+    ...(['expertWidth', 'maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss'] as const),
+  ];
+  const given = shape.find((name) => options[name] !== undefined);
+  if (given === undefined) return;
+  throw new GemmoeError(
+    'usage',
+    `${given} cannot be changed with --init-from`,
+    'the shape is that of the loaded model',
+  );
+}
+
+function settingsFrom(context: CommandContext, backend: string): { settings: RunSettings; name: string } {
+  const { options, cwd } = context;
+  const { model, recipe, name } = chooseModel(context, backend);
+  const isKind = ['byte', 'character', 'bpe'].includes(options.tokenizer);
+  const initFrom = options.initFrom === undefined ? null : modelDirectoryOf(resolve(cwd, options.initFrom));
+  const tokenizer = isKind ? options.tokenizer : resolve(cwd, options.tokenizer);
+  const settings: RunSettings = {
+    model,
+    initFrom,
+    data: options.data.map((path) => resolve(cwd, path)),
+    tokenizer: initFrom !== null && tokenizer === 'character' ? join(initFrom, 'tokenizer.json') : tokenizer,
+    bpeVocabSize: options.vocabSize,
+    validationFraction: options.validationFraction,
+    dataOrder: options.dataOrder,
+    batchSize: options.batchSize ?? recipe.batchSize,
+    sequenceLength: options.sequenceLength ?? recipe.sequenceLength,
+    steps: options.steps ?? 1,
+    optimizer: options.optimizer,
+    schedule: options.schedule,
+    learningRate: options.learningRate ?? recipe.learningRate,
+    clipNorm: options.clip,
+    seed: options.seed,
+    evalInterval: options.evalInterval ?? null,
+    evalWindows: options.evalWindows,
+    sampleInterval: options.sampleInterval ?? null,
+    saveInterval: options.saveInterval ?? null,
+    keepLast: options.keepLast,
+    backend: options.backend,
+  };
+  return { settings, name };
+}
+
+/** The run that --resume means: a folder, or the newest under runs/. */
+function resumedRun({ options, cwd }: CommandContext): string | undefined {
+  if (options.resume === undefined) return undefined;
+  if (options.resume !== 'auto') return resolve(cwd, options.resume);
+  const parent = options.out === undefined ? resolve(cwd, 'runs') : resolve(cwd, options.out, '..');
+  if (options.out !== undefined) {
+    return existsSync(join(resolve(cwd, options.out), 'run.json')) ? resolve(cwd, options.out) : undefined;
+  }
+  if (!existsSync(parent)) return undefined;
+  const runs = readdirSync(parent)
+    .map((name) => join(parent, name))
+    .filter((path) => existsSync(join(path, 'run.json')))
+    .sort((a, b) => statSync(join(a, 'run.json')).mtimeMs - statSync(join(b, 'run.json')).mtimeMs);
+  return runs.at(-1);
+}
+
+function timestamp(): string {
+  const now = new Date();
+  const two = (value: number) => String(value).padStart(2, '0');
+  const day = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  return `${day}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
+}
+
+function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCode {
+  const folder = relative(cwd, summary.runDirectory) || '.';
+  const shown = folder.startsWith('..') ? summary.runDirectory : folder;
+  terminal.result(summary);
+  if (summary.interrupted) {
+    terminal.print(`stopped after step ${summary.steps}, saved. Go on with: gemmoe train --resume ${shown}`);
+    return 130;
+  }
+  for (const line of summaryLines(summary, terminal.columns)) terminal.print(line);
+  terminal.print();
+  terminal.print(`${shown}/`);
+  terminal.print('  model/         the model as a Hugging Face directory');
+  terminal.print('  report.html    curves, expert load, samples');
+  terminal.print('  metrics.jsonl  every step; checkpoints/ to go on from');
+  terminal.print(`write more with: gemmoe generate --model ${shown} --prompt "..."`);
+  return 0;
+}
+
+async function startNew(context: CommandContext, services: RunServices): Promise<ExitCode> {
+  const { options, terminal, cwd, signal } = context;
+  const { settings, name } = settingsFrom(context, services.backend.name);
+  const directory = resolve(cwd, options.out ?? join('runs', `${name}-${timestamp()}`));
+  const horizon = options.steps === undefined ? { seconds: options.duration } : {};
+  if (options.dryRun) {
+    const plan = await planRun(settings, directory, services, horizon);
+    for (const line of planLines(plan)) terminal.print(line);
+    terminal.result(plan);
+    return 0;
+  }
+  const view = new TrainView(terminal, () => writeReport(directory));
+  const summary = await trainRun(settings, directory, services, view, { signal, ...horizon });
+  terminal.clearLive();
+  writeReport(directory);
+  return finish(summary, context);
+}
+
+export const train: Command = {
+  name: 'train',
+  summary: 'train a model on text, or continue a run',
+  options: [
+    ...(['data', 'out', 'resume', 'dryRun', 'duration', 'steps'] as const),
+    ...([
+      'preset',
+      'initFrom',
+      'batchSize',
+      'sequenceLength',
+      'learningRate',
+      'optimizer',
+      'schedule',
+      'clip',
+    ] as const),
+    ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder'] as const),
+    ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
+    ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss'] as const),
+    ...(['evalInterval', 'evalWindows', 'sampleInterval', 'saveInterval', 'keepLast'] as const),
+    ...(['seed', 'backend', 'plugin'] as const),
+  ],
+  examples: [
+    'gemmoe train',
+    'gemmoe train --data book.txt --duration 10m',
+    'gemmoe train --data texts/ --tokenizer bpe --preset bpe --steps 5000 --out runs/mine',
+    'gemmoe train --resume runs/mine',
+  ],
+  async run(context) {
+    const { options, terminal, signal } = context;
+    const directory = resumedRun(context);
+    using services = await startServices(context);
+    if (directory === undefined) return startNew(context, services);
+    if (options.dryRun) throw new GemmoeError('usage', '--dry-run and --resume are both given', 'give one of them');
+    const view = new TrainView(terminal, () => writeReport(directory));
+    const steps = options.steps === undefined ? {} : { steps: options.steps };
+    const summary = await resume(directory, services, view, { signal, ...steps });
+    terminal.clearLive();
+    writeReport(directory);
+    return finish(summary, context);
+  },
+};

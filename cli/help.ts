@@ -1,0 +1,65 @@
+// The texts of --help and the README's list of options, out of the option table.
+
+import type { Command } from './command.ts';
+import { COMMANDS } from './commands/index.ts';
+import { table, wrapped } from './format.ts';
+import { COMMON, defaultOf, flagOf, OPTIONS, type OptionName, optionOf } from './options.ts';
+
+/** What `gemmoe` without a command says. */
+export function overview(columns: number): string[] {
+  return [
+    'gemmoe: Mixture-of-Experts transformers, trained and run on the CPU',
+    '',
+    'gemmoe COMMAND [options]',
+    '',
+    ...table(COMMANDS.map(({ name, summary }) => [name, summary])),
+    '',
+    ...wrapped(
+      'gemmoe COMMAND --help lists the options of a command. An option may also stand in the environment, as ' +
+        'GEMMOE_BACKEND=reference, or in gemmoe.config.{ts,js,mjs,json}, as { "backend": "reference" }; a flag wins over ' +
+        'the environment, the environment over the file.',
+      columns,
+    ),
+  ];
+}
+
+/** --help of one command. */
+export function commandHelp(command: Command, columns: number): string[] {
+  const { name, summary, positional, options, examples } = command;
+  const usage = `gemmoe ${name}${positional ? ` [${positional.name}]` : ''} [options]`;
+  return [
+    summary,
+    '',
+    usage,
+    ...(positional ? ['', ...table([[positional.name, positional.description]])] : []),
+    '',
+    ...[...options, ...COMMON].flatMap((option) => optionHelp(option, columns)),
+    '',
+    'examples',
+    ...examples.map((example) => `  ${example}`),
+  ];
+}
+
+const INDENT = 8;
+
+function optionHelp(name: OptionName, columns: number): string[] {
+  const { description, value } = optionOf(name);
+  const standard = defaultOf(name);
+  const text = `${description}${standard === undefined ? '' : ` (default: ${standard})`}`;
+  return [
+    `  --${flagOf(name)}${value ? ` ${value}` : ''}`,
+    ...wrapped(text, columns - INDENT).map((line) => `${' '.repeat(INDENT)}${line}`),
+  ];
+}
+
+/** Every option as a Markdown table. */
+export function optionsMarkdown(): string[] {
+  const rows = (Object.keys(OPTIONS) as OptionName[]).map((name) => {
+    const { description, value } = optionOf(name);
+    const flag = `\`--${flagOf(name)}${value ? ` ${value}` : ''}\``.replaceAll('|', '\\|');
+    const commands = COMMANDS.filter((command) => command.options.includes(name)).map((command) => command.name);
+    const where = COMMON.includes(name) ? 'all' : commands.join(', ');
+    return `| ${flag} | ${description.replaceAll('|', '\\|')} | ${defaultOf(name) ?? ''} | ${where} |`;
+  });
+  return ['| option | meaning | default | commands |', '|---|---|---|---|', ...rows];
+}

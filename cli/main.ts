@@ -1,0 +1,124 @@
+#!/usr/bin/env node
+// The command line: parses, resolves options, runs one command, sets the exit code.
+
+import yargs from 'yargs';
+import { GemmoeError, nearestName } from '../core/errors.ts';
+import type { Command } from './command.ts';
+import { COMMANDS } from './commands/index.ts';
+import { commandHelp, overview } from './help.ts';
+import { flagOf, OPTIONS, type OptionName, optionOf } from './options.ts';
+import { resolveOptions } from './resolve.ts';
+import { reportError, Terminal } from './terminal.ts';
+
+/** Exit code of a program that a signal ended. */
+const INTERRUPTED = 130;
+
+interface CommandLine {
+  readonly words: readonly string[];
+  readonly flags: Readonly<Record<string, unknown>>;
+}
+
+/** Splits words and flags; values stay text. @throws GemmoeError for a flag without the value it needs */
+function parseCommandLine(args: readonly string[]): CommandLine {
+  const names = Object.keys(OPTIONS) as OptionName[];
+  const switches = names.filter((name) => optionOf(name).kind === 'switch').map(flagOf);
+  const valued = names.filter((name) => optionOf(name).kind !== 'switch').map(flagOf);
+  let failure: string | undefined;
+  const parser = yargs([])
+    .help(false)
+    .version(false)
+    .exitProcess(false)
+    .fail((message) => (failure = message))
+    .boolean([...switches, 'help', 'version'])
+    .string(valued)
+    .requiresArg(valued)
+    .alias('h', 'help')
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'greedy-arrays': false,
+    });
+  const { _: words, $0: _program, h: _alias, ...flags } = parser.parseSync([...args]);
+  if (failure !== undefined) throw new GemmoeError('usage', failure, 'add --help for the options');
+  const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+  return { words: words.map(String), flags: given };
+}
+
+function findCommand(name: string): Command {
+  const found = COMMANDS.find((command) => command.name === name);
+  if (found) return found;
+  const names = COMMANDS.map((command) => command.name);
+  const nearest = nearestName(name, names);
+  throw new GemmoeError(
+    'usage',
+    `there is no command "${name}"`,
+    `${nearest ? `did you mean "${nearest}"? ` : ''}commands: ${names.join(', ')}`,
+  );
+}
+
+/** Runs what the arguments ask for; the exit code. */
+async function run(args: readonly string[]): Promise<number> {
+  const wants = { json: args.includes('--json'), debug: args.includes('--debug') };
+  try {
+    const { words, flags } = parseCommandLine(args);
+    const { help, version, ...rest } = flags;
+    const [name, positional, ...extra] = words;
+    const terminal = new Terminal(wants.json);
+    if (version) return printVersion(terminal);
+    if (name === undefined) {
+      for (const line of overview(terminal.columns)) terminal.print(line);
+      return help ? 0 : 2;
+    }
+    const command = findCommand(name);
+    if (help) {
+      for (const line of commandHelp(command, terminal.columns)) terminal.print(line);
+      return 0;
+    }
+    refuseStrayWords(command, positional, extra);
+    const options = await resolveOptions(command.options, { flags: rest, env: process.env, cwd: process.cwd() });
+    return await command.run({ options, positional, terminal, cwd: process.cwd(), signal: interruptSignal() });
+  } catch (error) {
+    return reportError(error, wants);
+  }
+}
+
+function refuseStrayWords(command: Command, positional: string | undefined, extra: readonly string[]): void {
+  const stray = command.positional ? extra[0] : (positional ?? extra[0]);
+  if (stray === undefined) return;
+  throw new GemmoeError(
+    'usage',
+    `${command.name} does not know what "${stray}" is`,
+    `see \`gemmoe ${command.name} --help\``,
+  );
+}
+
+async function printVersion(terminal: Terminal): Promise<number> {
+  const { readFileSync } = await import('node:fs');
+  const manifest = new URL('../../package.json', import.meta.url);
+  terminal.print((JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version);
+  return 0;
+}
+
+/** Aborted by the first Ctrl-C or SIGTERM; the second ends the process at once. */
+function interruptSignal(): AbortSignal {
+  const controller = new AbortController();
+  const interrupt = () => {
+    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    controller.abort();
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  return controller.signal;
+}
+
+// a reader that has seen enough, as in `gemmoe … | head`, is no error
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+process.exitCode = await run(process.argv.slice(2));
+// a BLAS keeps threads, and signal handlers keep the loop: what is written is flushed, so this is the end
+process.stdout.write('', () => process.stderr.write('', () => process.exit()));

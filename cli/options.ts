@@ -1,0 +1,190 @@
+// The one table of options: flags, --help, environment variables, the config file, the README's list and the types come from it.
+
+import { z } from 'zod';
+import { PRESETS } from '../core/model/presets.ts';
+import { DATA_ORDERS } from '../core/training/settings.ts';
+
+/** One option. The flag is the name in kebab-case, the variable GEMMOE_ and the name in upper case. */
+interface Option {
+  readonly description: string;
+  readonly schema: z.ZodType;
+  /** How the text of a flag is read; default `text`. A `switch` takes no value, a `list` may be repeated. */
+  readonly kind?: 'text' | 'number' | 'switch' | 'list' | 'duration';
+  /** What stands for the value in --help. */
+  readonly value?: string;
+  /** Shown as the default in --help where it is not a fixed value. */
+  readonly defaultText?: string;
+}
+
+const count = z.int().nonnegative();
+const size = z.int().positive();
+const rate = z.number().positive();
+
+/** A number option. */
+function number<S extends z.ZodType>(schema: S, description: string, defaultText?: string) {
+  return { kind: 'number', schema, description, value: 'N', ...(defaultText && { defaultText }) } as const;
+}
+
+/** A text option. */
+function text<S extends z.ZodType>(schema: S, value: string, description: string, defaultText?: string) {
+  return { kind: 'text', schema, description, value, ...(defaultText && { defaultText }) } as const;
+}
+
+/** An option without a value. */
+function flag(description: string) {
+  return { kind: 'switch', schema: z.boolean().default(false), description } as const;
+}
+
+const string = z.string().min(1);
+
+/** Every option of every command. A missing value without default is undefined. */
+export const OPTIONS = {
+  // everywhere
+  json: flag('print one JSON object on standard output, everything else on standard error'),
+  debug: flag('print the stack of an error'),
+  config: text(string.optional(), 'FILE', 'config file', 'gemmoe.config.{ts,js,mjs,json} if present'),
+  plugin: {
+    kind: 'list',
+    schema: z.array(string).default([]),
+    value: 'FILE',
+    description: 'load a plugin, a file or an installed package; loading runs its code; may be repeated',
+  } as const,
+  backend: text(string.default('auto'), 'NAME[:KEY=VALUE,…]', 'backend of the matrix products, see `gemmoe backends`'),
+  seed: number(count.default(1), 'seed of everything random'),
+
+  // model and tokenizer
+  model: text(string.optional(), 'DIR', 'Hugging Face model directory, or a run folder'),
+  preset: text(
+    z.enum(Object.keys(PRESETS)).optional(),
+    'NAME',
+    `shape of a new model: ${Object.keys(PRESETS).join(', ')}`,
+    'char, or char-mini where no BLAS is found',
+  ),
+  hiddenSize: number(size.optional(), 'width of the residual stream', 'the preset’s'),
+  layers: number(size.optional(), 'blocks', 'the preset’s'),
+  heads: number(size.optional(), 'query heads', 'the preset’s'),
+  kvHeads: number(size.optional(), 'key and value heads', 'the preset’s'),
+  headDim: number(size.optional(), 'size of a head', 'the preset’s'),
+  experts: number(size.optional(), 'experts; 1 is a dense model', 'the preset’s'),
+  expertsPerToken: number(size.optional(), 'experts chosen for each token', 'the preset’s'),
+  expertWidth: number(size.optional(), 'width of each expert', 'the preset’s'),
+  maxSequenceLength: number(size.optional(), 'longest sequence the model is made for', 'the sequence length'),
+  ropeTheta: number(rate.optional(), 'base of the rotary embedding', 'the preset’s'),
+  ropeAlpha: number(rate.optional(), 'NTK-aware stretch of that base', 'the preset’s'),
+  auxLoss: number(z.number().nonnegative().optional(), 'weight of the load-balancing loss', 'the preset’s'),
+  tokenizer: text(string.default('character'), 'KIND|FILE', 'byte, character, bpe, or the path of a tokenizer.json'),
+  vocabSize: number(size.default(4096), 'vocabulary of a bpe tokenizer that is trained on the data'),
+
+  // data
+  data: {
+    kind: 'list',
+    schema: z.array(string).default([]),
+    value: 'PATH',
+    defaultText: 'Moby-Dick',
+    description: 'text or JSONL files, folders of them, a folder that `prepare` made, or .bin shards; may be repeated',
+  } as const,
+  validationFraction: number(z.number().gt(0).lt(1).default(0.1), 'last part of the text that is held out'),
+  dataOrder: text(z.enum(DATA_ORDERS).default('shuffle'), 'ORDER', `order of the windows: ${DATA_ORDERS.join(', ')}`),
+  textField: text(string.default('text'), 'KEY', 'key of the text in a JSONL row'),
+  minFrequency: number(size.default(2), 'pairs rarer than this are not merged'),
+  special: {
+    kind: 'list',
+    schema: z.array(string).default([]),
+    value: 'TOKEN',
+    description: 'special token of a bpe tokenizer, beside <|endoftext|>; may be repeated',
+  } as const,
+  shardTokens: number(size.default(100_000_000), 'tokens of a shard'),
+
+  // training
+  out: text(string.optional(), 'DIR', 'folder to write', 'runs/PRESET-TIME when training'),
+  resume: text(
+    string.optional(),
+    'auto|DIR',
+    'continue a run; `auto` the latest under runs/, or a new one if there is none',
+  ),
+  initFrom: text(string.optional(), 'DIR', 'start from the weights of a model directory'),
+  dryRun: flag('print parameters, memory, FLOPs, steps and tokens, and stop'),
+  steps: number(size.optional(), 'optimizer steps', 'as many as fit --duration'),
+  duration: {
+    kind: 'duration',
+    schema: z.number().positive().default(120),
+    value: 'TIME',
+    defaultText: '2m',
+    description: 'choose the steps so that the run takes about this long: 90s, 2m, 1.5h',
+  } as const,
+  batchSize: number(size.optional(), 'sequences of a step', 'the preset’s'),
+  sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
+  learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s'),
+  optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),
+  schedule: text(string.default('warmup-cosine'), 'NAME[:KEY=VALUE,…]', 'learning-rate schedule, see `gemmoe plugins`'),
+  clip: number(z.number().nonnegative().default(1), 'largest global gradient norm; 0 switches clipping off'),
+  evalInterval: number(count.optional(), 'steps between validations; 0 for only the last', 'a tenth of the run'),
+  evalWindows: number(count.default(64), 'windows of a validation at an interval; 0 for all'),
+  sampleInterval: number(count.optional(), 'steps between samples; 0 for only the last', 'a fifth of the run'),
+  saveInterval: number(count.optional(), 'steps between checkpoints; 0 for only the last', 'a tenth of the run'),
+  keepLast: number(size.default(2), 'checkpoints kept besides the best one'),
+
+  // generation
+  prompt: text(z.string().optional(), 'TEXT', 'text to continue'),
+  promptIds: text(string.optional(), '1,2,3', 'ids to continue, as they are'),
+  maxNewTokens: number(size.default(200), 'tokens to write at most'),
+  sampler: text(
+    string.default('hf'),
+    'CHAIN',
+    'hf or llamacpp (orders for the options below), or samplers `NAME[:KEY=VALUE,…];…`, see `gemmoe plugins`',
+  ),
+  temperature: number(z.number().nonnegative().optional(), '0 is greedy', 'the model’s, else 0.8'),
+  topK: number(count.optional(), 'keep the k most likely tokens; 0 keeps all', 'the model’s'),
+  topP: number(
+    z.number().min(0).max(1).optional(),
+    'keep the most likely tokens that reach p',
+    'the model’s, else 0.95',
+  ),
+  minP: number(
+    z.number().min(0).max(1).optional(),
+    'keep tokens at least p times as likely as the likeliest',
+    'the model’s',
+  ),
+  ignoreEos: flag('write on when the model ends its text'),
+  overflow: text(
+    z.enum(['slide', 'stop']).default('slide'),
+    'slide|stop',
+    'when the context is full: go on with its newer half, or stop',
+  ),
+
+  // other commands
+  idsFile: text(string.optional(), 'FILE', 'JSON array of rows of ids'),
+  decode: flag('turn ids into text'),
+  markdown: flag('print the list of options as Markdown'),
+} as const satisfies Record<string, Option>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+/** Values of the options, checked and with defaults. */
+export type OptionValues = { readonly [K in OptionName]: z.infer<(typeof OPTIONS)[K]['schema']> };
+
+/** Options that every command takes. */
+export const COMMON: readonly OptionName[] = ['json', 'debug', 'config'];
+
+export function optionOf(name: OptionName): Option {
+  return OPTIONS[name];
+}
+
+/** `maxNewTokens` -> `max-new-tokens`. */
+export function flagOf(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** `maxNewTokens` -> `GEMMOE_MAX_NEW_TOKENS`. */
+export function variableOf(name: string): string {
+  return `GEMMOE_${flagOf(name).replace(/-/g, '_').toUpperCase()}`;
+}
+
+/** The default as --help shows it. */
+export function defaultOf(name: OptionName): string | undefined {
+  const { defaultText, schema, kind } = optionOf(name);
+  if (defaultText !== undefined) return defaultText;
+  const value = schema.safeParse(undefined).data;
+  if (value === undefined || kind === 'switch' || (Array.isArray(value) && value.length === 0)) return undefined;
+  return String(value);
+}

@@ -1,0 +1,55 @@
+// The composition that commands share: plugins, container, model.
+
+import { resolve } from 'node:path';
+import { builtinBackends } from '../backends/index.ts';
+import { createGemmoe, type Gemmoe } from '../core/container.ts';
+import { loadTokenizer } from '../core/data/tokenizers.ts';
+import type { Tokenizer } from '../core/data/tokenizer.ts';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { GemmoeError } from '../core/errors.ts';
+import { type LoadedModel, loadModel } from '../core/formats/hugging-face.ts';
+import type { Kernels } from '../core/kernels.ts';
+import { loadPlugin } from '../core/load-plugin.ts';
+import type { Plugin } from '../core/plugin.ts';
+import { modelDirectoryOf } from '../core/training/checkpoint.ts';
+import { builtinPlugins } from '../plugins/index.ts';
+import type { CommandContext } from './command.ts';
+
+/** The built-in plugins and those named by --plugin. */
+export async function loadPlugins({ options, cwd }: CommandContext): Promise<Plugin[]> {
+  const loaded: Plugin[] = [];
+  for (const specifier of options.plugin) loaded.push(await loadPlugin(specifier, cwd));
+  return [builtinBackends, builtinPlugins, ...loaded];
+}
+
+/** Everything, with the chosen backend started. */
+export async function startServices(context: CommandContext): Promise<Gemmoe> {
+  return createGemmoe({ plugins: await loadPlugins(context), backend: context.options.backend });
+}
+
+/** The model that --model names, with its tokenizer where it has one. */
+export function openModel(
+  context: CommandContext,
+  kernels: Kernels,
+): LoadedModel & { readonly directory: string; readonly tokenizer: Tokenizer | undefined } {
+  const { model } = context.options;
+  if (model === undefined) {
+    throw new GemmoeError('usage', 'no model is named', 'name a model directory or a run folder: --model DIR');
+  }
+  const directory = modelDirectoryOf(resolve(context.cwd, model));
+  const loaded = loadModel(directory, kernels);
+  return { ...loaded, directory, tokenizer: tokenizerOf(directory) };
+}
+
+/** The tokenizer of a model directory; undefined where it has none. */
+export function tokenizerOf(directory: string): Tokenizer | undefined {
+  return existsSync(join(directory, 'tokenizer.json')) ? loadTokenizer(directory) : undefined;
+}
+
+/** One line on what computes. */
+export function backendLine({ backend }: Gemmoe): string {
+  const { vendor, version, instructionSet, threads, precision } = backend.describe();
+  const plural = threads === 1 ? 'thread' : 'threads';
+  return `${backend.name} (${vendor} ${version}, ${instructionSet}, ${precision}, ${threads} ${plural})`;
+}

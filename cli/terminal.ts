@@ -1,0 +1,74 @@
+// What is written where: results on standard output, everything else on standard error when --json is given.
+
+import { GemmoeError, messageOf } from '../core/errors.ts';
+
+/** The two streams of a command. */
+export class Terminal {
+  private readonly isJson: boolean;
+  private liveLength = 0;
+
+  constructor(isJson: boolean) {
+    this.isJson = isJson;
+  }
+
+  /** True when a line can be rewritten in place. */
+  get isInteractive(): boolean {
+    return this.stream.isTTY === true;
+  }
+
+  /** Columns of the terminal; 80 where it has none. */
+  get columns(): number {
+    return this.stream.columns ?? 80;
+  }
+
+  /** A line for people. */
+  print(line = ''): void {
+    this.clearLive();
+    this.stream.write(`${line}\n`);
+  }
+
+  /** Text for people, without a line end. */
+  write(text: string): void {
+    this.stream.write(text);
+  }
+
+  /** A line beside the result: what was chosen, how fast it went. */
+  note(line: string): void {
+    this.clearLive();
+    process.stderr.write(`${line}\n`);
+  }
+
+  /** The one object of --json; nothing without it. */
+  result(value: unknown): void {
+    if (this.isJson) process.stdout.write(`${JSON.stringify(value)}\n`);
+  }
+
+  /** A line that the next one replaces; cut to the width of the terminal. */
+  live(line: string): void {
+    const cut = [...line].slice(0, this.columns - 1).join('');
+    this.stream.write(`\r${cut}${' '.repeat(Math.max(0, this.liveLength - cut.length))}`);
+    this.liveLength = cut.length;
+  }
+
+  /** Takes the live line away. */
+  clearLive(): void {
+    if (this.liveLength > 0) this.stream.write(`\r${' '.repeat(this.liveLength)}\r`);
+    this.liveLength = 0;
+  }
+
+  private get stream(): NodeJS.WriteStream {
+    return this.isJson ? process.stderr : process.stdout;
+  }
+}
+
+/** What went wrong, for people on standard error and, with --json, as the one object; the exit code. */
+export function reportError(error: unknown, options: { readonly json: boolean; readonly debug: boolean }): number {
+  const code = error instanceof GemmoeError ? error.code : 'internal';
+  const hint = error instanceof GemmoeError ? error.hint : 'this is a fault of gemmoe: --debug shows where';
+  const message = messageOf(error);
+  process.stderr.write(`gemmoe: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`);
+  if (options.debug && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
+  if (options.debug && error instanceof Error && error.cause) process.stderr.write(`${String(error.cause)}\n`);
+  if (options.json) process.stdout.write(`${JSON.stringify({ error: { code, message, hint: hint ?? null } })}\n`);
+  return code === 'usage' ? 2 : 1;
+}

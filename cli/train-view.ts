@@ -1,0 +1,130 @@
+// What a person sees of a training run: one live line, and above it validations, samples and checkpoints.
+
+import type {
+  EvaluationRecord,
+  RunObserver,
+  RunPlan,
+  RunRecord,
+  RunSummary,
+  StepRecord,
+} from '../core/training/events.ts';
+import { bytes, duration, grouped, scaled, table, wrapped } from './format.ts';
+import type { Terminal } from './terminal.ts';
+
+/** Weight of the newest step in what is shown smoothed. */
+const SMOOTHING = 0.05;
+/** Seconds between plain lines where nothing can be rewritten. */
+const PLAIN_INTERVAL = 10;
+
+/** Follows a run on a terminal. */
+export class TrainView implements RunObserver {
+  private readonly terminal: Terminal;
+  private readonly onReport: () => void;
+  private plan: RunPlan | undefined;
+  private loss = Number.NaN;
+  private milliseconds = Number.NaN;
+  private lastPlain = performance.now();
+
+  /** @param onReport called when there is something new worth a report */
+  constructor(terminal: Terminal, onReport: () => void) {
+    this.terminal = terminal;
+    this.onReport = onReport;
+  }
+
+  planned(plan: RunPlan): void {
+    this.plan = plan;
+    for (const line of planLines(plan)) this.terminal.print(line);
+    for (const note of plan.notes) this.terminal.print(`note: ${note}`);
+    this.terminal.print();
+  }
+
+  record(record: RunRecord): void {
+    if (record.kind === 'step') this.step(record);
+    else if (record.kind === 'evaluation') {
+      this.terminal.print(evaluationLine(record));
+      this.onReport();
+    } else if (record.kind === 'sample' && record.step < (this.plan?.steps ?? 0)) this.sample(record.text);
+  }
+
+  private step(record: StepRecord): void {
+    const smooth = (old: number, value: number) => (Number.isNaN(old) ? value : old + SMOOTHING * (value - old));
+    this.loss = smooth(this.loss, record.loss);
+    this.milliseconds = smooth(this.milliseconds, record.milliseconds);
+    if (this.terminal.isInteractive) return this.terminal.live(this.progress(record));
+    const now = performance.now();
+    if (now - this.lastPlain < PLAIN_INTERVAL * 1000) return;
+    this.lastPlain = now;
+    this.terminal.print(this.progress(record));
+  }
+
+  private progress({ step, learningRate }: StepRecord): string {
+    const { steps = step, tokensPerStep = 0 } = this.plan ?? {};
+    const rate = (1000 * tokensPerStep) / this.milliseconds;
+    const left = ((steps - step) * this.milliseconds) / 1000;
+    const parts = [
+      `step ${step}/${steps}`,
+      `loss ${this.loss.toFixed(3)}`,
+      `lr ${learningRate.toExponential(1)}`,
+      `${grouped(rate)} tokens/s`,
+      `${duration(left)} left`,
+    ];
+    return parts.join('  ');
+  }
+
+  private sample(text: string): void {
+    for (const line of wrapped(text.trim(), this.terminal.columns - 4)) this.terminal.print(`  | ${line}`);
+  }
+}
+
+function evaluationLine({ step, loss, perplexity, bitsPerByte, best }: EvaluationRecord): string {
+  const bits = bitsPerByte === null ? '' : `  ${bitsPerByte.toFixed(3)} bits/byte`;
+  return `step ${step}  validation loss ${loss.toFixed(4)}  perplexity ${perplexity.toFixed(2)}${bits}${best ? '  best' : ''}`;
+}
+
+/** The plan as --dry-run and the start of a run show it. */
+export function planLines(plan: RunPlan): string[] {
+  const { parameters, memory, backend } = plan;
+  const rows = [
+    ['model', `${grouped(parameters.total)} parameters, ${grouped(parameters.active)} active`],
+    [
+      'memory',
+      `${bytes(memory.total)}: weights ${bytes(memory.weights)}, gradients ${bytes(memory.gradients)}, optimizer ${bytes(memory.optimizer)}, activations ${bytes(memory.activations)}`,
+    ],
+    ['data', `${grouped(plan.trainingTokens)} tokens to train on, ${grouped(plan.validationTokens)} held out`],
+    [
+      'steps',
+      `${grouped(plan.steps)} of ${grouped(plan.tokensPerStep)} tokens: ${grouped(plan.tokens)} tokens, ${plan.epochs.toFixed(2)} epochs${plan.resumedAt > 0 ? `; going on after step ${plan.resumedAt}` : ''}`,
+    ],
+    ['cost', `${scaled(plan.flopsPerStep)}FLOP a step, ${scaled(plan.flopsPerStep * plan.steps)}FLOP in all`],
+    [
+      'backend',
+      `${backend.name}: ${backend.vendor} ${backend.version}, ${backend.instructionSet}, ${backend.threads} threads`,
+    ],
+    ['folder', plan.runDirectory],
+  ];
+  return table(rows, '');
+}
+
+/** What stands at the end of a finished run. */
+export function summaryLines(summary: RunSummary, columns: number): string[] {
+  const { validation, bestValidation, sample, trainingLoss } = summary;
+  if (!validation) return [];
+  const best = bestValidation && bestValidation.step !== validation.step ? bestValidation : null;
+  const rows = [
+    ['validation loss', `${validation.loss.toFixed(4)} nats per token, all ${grouped(validation.windows)} windows`],
+    ['perplexity', validation.perplexity.toFixed(3)],
+    ...(validation.bitsPerByte === null ? [] : [['bits per byte', validation.bitsPerByte.toFixed(3)]]),
+    ...(best ? [['best at interval', `${best.loss.toFixed(4)} at step ${best.step}`]] : []),
+    ['training loss', `${trainingLoss?.toFixed(4)} over the last steps`],
+    [
+      'trained',
+      `${grouped(summary.tokens)} tokens in ${grouped(summary.steps)} steps; ${duration(summary.seconds)} in this process`,
+    ],
+  ];
+  return [
+    '',
+    ...wrapped(sample?.trim() ?? '', Math.min(columns, 80) - 4).map((line) => `  | ${line}`),
+    '',
+    ...table(rows, ''),
+  ];
+}
