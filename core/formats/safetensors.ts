@@ -7,26 +7,27 @@ import { fromBf16, fromF16 } from '../ops/cast.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import { duplicateKey } from './json-keys.ts';
 
-/** Bytes of one element, of the types that are whole bytes. */
+/** Bytes of one element, of the types that are whole bytes, in the order by which the reference library sorts (rising). */
 const ELEMENT_BYTES = {
-  F64: 8,
-  I64: 8,
-  U64: 8,
-  C64: 8,
-  F32: 4,
-  I32: 4,
-  U32: 4,
-  F16: 2,
-  BF16: 2,
-  I16: 2,
-  U16: 2,
   BOOL: 1,
   U8: 1,
   I8: 1,
   F8_E5M2: 1,
   F8_E4M3: 1,
   F8_E8M0: 1,
+  I16: 2,
+  U16: 2,
+  F16: 2,
+  BF16: 2,
+  I32: 4,
+  U32: 4,
+  F32: 4,
+  C64: 8,
+  F64: 8,
+  I64: 8,
+  U64: 8,
 } as const;
+const TYPES = Object.keys(ELEMENT_BYTES);
 
 /** Element type as the file names it. */
 export type StoredType = keyof typeof ELEMENT_BYTES;
@@ -110,7 +111,7 @@ export class SafetensorsFile {
     if (!cast) throw this.wrong(name, `holds ${dtype}, which is no floating-point type that can be read`);
     const size = ELEMENT_BYTES[dtype];
     const step = CHUNK / size;
-    const buffer = new ArrayBuffer(CHUNK);
+    const buffer = new ArrayBuffer(Math.min(CHUNK, into.length * size));
     for (let first = 0; first < into.length; first += step) {
       const count = Math.min(step, into.length - first);
       this.readBytes(new Uint8Array(buffer, 0, count * size), position + first * size);
@@ -143,7 +144,9 @@ export function openSafetensors(path: string): SafetensorsFile {
     throw new GemmoeError('not-found', `cannot open ${path}: ${messageOf(error)}`, 'check the path');
   }
   try {
-    const size = fstatSync(descriptor).size;
+    const status = fstatSync(descriptor);
+    if (!status.isFile()) throw corrupt(path, 'is no file');
+    const { size } = status;
     const length = readHeaderLength(path, descriptor, size);
     const bytes = new Uint8Array(length);
     readExactly(path, descriptor, bytes, 8);
@@ -209,7 +212,7 @@ function parseTensor(path: string, name: string, entry: unknown): StoredTensor {
   if (!isRecord(entry)) throw wrong('is not an object');
   const { dtype, shape, data_offsets: offsets } = entry;
   if (typeof dtype !== 'string' || !Object.hasOwn(ELEMENT_BYTES, dtype)) {
-    throw wrong(`has dtype ${JSON.stringify(dtype)}; known are ${Object.keys(ELEMENT_BYTES).join(', ')}`);
+    throw wrong(`has dtype ${JSON.stringify(dtype)}; known are ${TYPES.join(', ')}`);
   }
   if (!Array.isArray(shape) || !shape.every(isCount)) throw wrong(`has shape ${JSON.stringify(shape)}`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
@@ -244,7 +247,7 @@ function checkCoverage(path: string, tensors: Map<string, StoredTensor>, dataLen
 }
 
 /**
- * Writes tensors as the reference library lays them out: by falling alignment, then by name, the header padded to 8 bytes.
+ * Writes tensors as the reference library lays them out: by falling type, then by name, the header padded to 8 bytes.
  * The parts are written as they are, so a model is never held twice. The file is flushed to the disk.
  */
 export function writeSafetensors(
@@ -253,19 +256,21 @@ export function writeSafetensors(
   metadata: Readonly<Record<string, string>> = { format: 'pt' },
 ): void {
   const ordered = [...tensors].sort(
-    (a, b) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype] || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
+    (a, b) => TYPES.indexOf(b.dtype) - TYPES.indexOf(a.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   );
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  // joined by hand: an object would move names that are whole numbers to the front
+  const entries = new Map<string, unknown>([['__metadata__', metadata]]);
   let at = 0;
   for (const { name, dtype, shape, parts } of ordered) {
-    if (Object.hasOwn(header, name)) throw new GemmoeError('internal', `tensor ${name} is written twice to ${path}`);
+    if (entries.has(name)) throw new GemmoeError('internal', `tensor ${name} is written twice to ${path}`);
     const end = at + shape.reduce((product, length) => product * length, ELEMENT_BYTES[dtype]);
     const given = parts.reduce((sum, part) => sum + part.byteLength, 0);
     if (given !== end - at) throw new GemmoeError('internal', `tensor ${name} [${shape}] was given ${given} bytes`);
-    header[name] = { dtype, shape, data_offsets: [at, end] };
+    entries.set(name, { dtype, shape, data_offsets: [at, end] });
     at = end;
   }
-  const json = Buffer.from(JSON.stringify(header));
+  const fields = [...entries].map(([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+  const json = Buffer.from(`{${fields.join()}}`);
   const padded = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
   padded.writeBigUInt64LE(BigInt(padded.length - 8), 0);
   json.copy(padded, 8);
