@@ -105,8 +105,10 @@ export function validationWindows(source: TokenSource, sequenceLength: number): 
     count: Math.max(0, Math.floor((source.length - 1) / sequenceLength)),
     fill(index, ids, targets, offset) {
       source.read(index * sequenceLength, window, 0, sequenceLength + 1);
-      ids.set(window.subarray(0, sequenceLength), offset);
-      targets.set(window.subarray(1), offset);
+      for (let t = 0; t < sequenceLength; t++) {
+        ids[offset + t] = window[t];
+        targets[offset + t] = window[t + 1];
+      }
     },
   };
 }

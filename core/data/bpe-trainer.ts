@@ -5,6 +5,7 @@
 import { GemmoeError } from '../errors.ts';
 import { BYTE_CHARACTERS, splitWords } from './byte-level.ts';
 import type { BpeVocabulary } from './bpe-tokenizer.ts';
+import { Heap } from './heap.ts';
 
 export interface BpeTrainingOptions {
   readonly vocabSize: number;
@@ -76,8 +77,8 @@ class PairTable {
   private readonly words: readonly Word[];
   private readonly counts = new Map<number, number>();
   private readonly places = new Map<number, Set<number>>();
-  /** Binary heap; an entry whose count is no longer true is put back with the true one when it surfaces. */
-  private readonly heap: HeapEntry[] = [];
+  /** An entry whose count is no longer true is put back with the true one when it surfaces. */
+  private readonly heap = new Heap<HeapEntry>((a, b) => a.count > b.count || (a.count === b.count && a.key < b.key));
 
   constructor(words: readonly Word[]) {
     this.words = words;
@@ -86,7 +87,7 @@ class PairTable {
   }
 
   mostFrequent(minFrequency: number): { left: number; right: number } | undefined {
-    for (let entry = this.pop(); entry; entry = this.pop()) {
+    for (let entry = this.heap.pop(); entry; entry = this.heap.pop()) {
       const count = this.counts.get(entry.key) ?? 0;
       if (count !== entry.count) {
         if (count > 0) this.push(entry.key);
@@ -128,36 +129,8 @@ class PairTable {
   }
 
   private push(key: number): void {
-    const { heap } = this;
-    let at = heap.push({ count: this.counts.get(key) ?? 0, key }) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!isBefore(heap[at], heap[parent])) break;
-      [heap[at], heap[parent]] = [heap[parent], heap[at]];
-      at = parent;
-    }
+    this.heap.push({ count: this.counts.get(key) ?? 0, key });
   }
-
-  private pop(): HeapEntry | undefined {
-    const { heap } = this;
-    const top = heap[0];
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return top;
-    heap[0] = last;
-    for (let at = 0; ;) {
-      let first = at;
-      for (const child of [2 * at + 1, 2 * at + 2]) {
-        if (child < heap.length && isBefore(heap[child], heap[first])) first = child;
-      }
-      if (first === at) return top;
-      [heap[at], heap[first]] = [heap[first], heap[at]];
-      at = first;
-    }
-  }
-}
-
-function isBefore(a: HeapEntry, b: HeapEntry): boolean {
-  return a.count > b.count || (a.count === b.count && a.key < b.key);
 }
 
 function mergeIn(ids: readonly number[], left: number, right: number, id: number): number[] {

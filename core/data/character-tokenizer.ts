@@ -2,6 +2,7 @@
 
 import { GemmoeError } from '../errors.ts';
 import { END_OF_TEXT } from './bpe-tokenizer.ts';
+import { SpecialTokens } from './special-tokens.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 export class CharacterTokenizer implements Tokenizer {
@@ -9,31 +10,30 @@ export class CharacterTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly endOfText: number | undefined;
   private readonly tokens: readonly string[];
-  private readonly idOf: ReadonlyMap<number, number>;
+  private readonly idOf: ReadonlyMap<string, number>;
+  private readonly special: SpecialTokens;
 
   /** @param tokens characters by id; END_OF_TEXT may stand among them */
   constructor(tokens: readonly string[]) {
     this.tokens = tokens;
     this.vocabSize = tokens.length;
-    const end = tokens.indexOf(END_OF_TEXT);
-    this.endOfText = end < 0 ? undefined : end;
-    const characters = tokens.map((token, id) => [token.codePointAt(0) as number, id] as const);
-    this.idOf = new Map(characters.filter(([, id]) => id !== end));
+    this.idOf = new Map(tokens.map((token, id) => [token, id]));
+    this.endOfText = this.idOf.get(END_OF_TEXT);
+    this.special = new SpecialTokens(new Map(this.endOfText === undefined ? [] : [[END_OF_TEXT, this.endOfText]]));
   }
 
   encode(text: string): number[] {
     const ids: number[] = [];
-    for (const character of text) {
-      const id = this.idOf.get(character.codePointAt(0) as number);
-      if (id === undefined) throw this.unknown(character);
-      ids.push(id);
+    for (const piece of this.special.split(text)) {
+      if (typeof piece === 'number') ids.push(piece);
+      else for (const character of piece) ids.push(this.idOf.get(character) ?? this.refuse(character));
     }
     return ids;
   }
 
   decode(ids: readonly number[], options: { readonly specialTokens?: boolean } = {}): string {
     let text = '';
-    for (const id of ids) if (id !== this.endOfText || options.specialTokens) text += this.tokens[id] ?? '';
+    for (const id of ids) if (options.specialTokens || !this.special.has(id)) text += this.tokens[id] ?? '';
     return text;
   }
 
@@ -43,20 +43,7 @@ export class CharacterTokenizer implements Tokenizer {
       version: '1.0',
       truncation: null,
       padding: null,
-      added_tokens:
-        this.endOfText === undefined
-          ? []
-          : [
-              {
-                id: this.endOfText,
-                content: END_OF_TEXT,
-                single_word: false,
-                lstrip: false,
-                rstrip: false,
-                normalized: false,
-                special: true,
-              },
-            ],
+      added_tokens: this.special.toJSON(),
       normalizer: null,
       pre_tokenizer: null,
       post_processor: null,
@@ -76,9 +63,9 @@ export class CharacterTokenizer implements Tokenizer {
     };
   }
 
-  private unknown(character: string): GemmoeError {
+  private refuse(character: string): never {
     const code = (character.codePointAt(0) as number).toString(16).toUpperCase().padStart(4, '0');
-    return new GemmoeError(
+    throw new GemmoeError(
       'bad-data',
       `the character ${JSON.stringify(character)} (U+${code}) is not among the ${this.vocabSize} that the tokenizer knows`,
       'leave it out, or use the byte or bpe tokenizer, which know every text',

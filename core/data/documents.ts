@@ -1,6 +1,6 @@
 // Text as documents: files, folders, JSONL, standard input and the corpus that comes with gemmoe, read in bounded memory.
 
-import { createReadStream, readdirSync, statSync } from 'node:fs';
+import { closeSync, createReadStream, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, extname, join } from 'node:path';
 import { GemmoeError, messageOf } from '../errors.ts';
@@ -20,7 +20,7 @@ export function listTextFiles(paths: readonly string[]): string[] {
     const stats = statOf(path);
     if (!stats.isDirectory()) return [path];
     const found = readdirSync(path, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && TEXT_FILES.has(extname(entry.name)))
+      .filter((entry) => entry.isFile() && isTextFile(entry.name))
       .map((entry) => join(entry.parentPath, entry.name))
       .sort();
     if (found.length === 0) {
@@ -32,6 +32,11 @@ export function listTextFiles(paths: readonly string[]): string[] {
     }
     return found;
   });
+}
+
+/** Whether a file of this name is text when it is met in a folder. */
+export function isTextFile(name: string): boolean {
+  return TEXT_FILES.has(extname(name));
 }
 
 function statOf(path: string) {
@@ -52,25 +57,59 @@ export function builtinCorpus(): string[] {
   return ['etymology.txt', 'extracts.txt', ...chapters, 'epilogue.txt'].map((name) => join(folder, name));
 }
 
-/** The documents of text files and JSONL files, part by part. `field` is the key of the text in a JSONL row. */
-export async function* readDocuments(files: readonly string[], field = 'text'): AsyncGenerator<DocumentPart> {
-  for (const file of files) {
-    if (extname(file) === '.jsonl') yield* readJsonLines(file, field);
+/** Text that is read: a file, how its documents are told apart, and what messages call it. */
+export interface TextFile {
+  readonly path: string;
+  readonly name: string;
+  /** `text`: the file is one document; `jsonl`: each line is one. */
+  readonly format: 'text' | 'jsonl';
+}
+
+/** The file at `path`, its format by its ending. */
+function textFile(path: string): TextFile {
+  return { path, name: path, format: extname(path) === '.jsonl' ? 'jsonl' : 'text' };
+}
+
+/** Copies a stream, such as standard input, to a file: what is read twice must lie somewhere. */
+export async function spool(
+  stream: AsyncIterable<Uint8Array>,
+  path: string,
+  format: TextFile['format'],
+): Promise<TextFile> {
+  const descriptor = openSync(path, 'wx');
+  try {
+    for await (const chunk of stream) {
+      for (let at = 0; at < chunk.length;) at += writeSync(descriptor, chunk, at);
+    }
+  } finally {
+    closeSync(descriptor);
+  }
+  return { path, name: 'standard input', format };
+}
+
+/** The documents of files, part by part. `field` is the key of the text in a JSONL row. */
+export async function* readDocuments(
+  files: readonly (string | TextFile)[],
+  field = 'text',
+): AsyncGenerator<DocumentPart> {
+  for (const named of files) {
+    const file = typeof named === 'string' ? textFile(named) : named;
+    if (file.format === 'jsonl') yield* readJsonLines(file, field);
     else yield* readTextFile(file);
   }
 }
 
-async function* readTextFile(file: string): AsyncGenerator<DocumentPart> {
+async function* readTextFile(file: TextFile): AsyncGenerator<DocumentPart> {
   let held: string | undefined;
   for await (const text of readText(file)) {
     if (held !== undefined) yield { text: held, end: false };
     held = text;
   }
-  if (held === undefined) throw new GemmoeError('bad-data', `${file} is empty`, 'give a file with text in it');
+  if (held === undefined) throw new GemmoeError('bad-data', `${file.name} is empty`, 'give a file with text in it');
   yield { text: held, end: true };
 }
 
-async function* readJsonLines(file: string, field: string): AsyncGenerator<DocumentPart> {
+async function* readJsonLines(file: TextFile, field: string): AsyncGenerator<DocumentPart> {
   let line = 0;
   let rest = '';
   for await (const text of readText(file)) {
@@ -81,74 +120,85 @@ async function* readJsonLines(file: string, field: string): AsyncGenerator<Docum
   yield* parseRow(file, ++line, rest, field);
 }
 
-function* parseRow(file: string, line: number, row: string, field: string): Generator<DocumentPart> {
+function* parseRow({ name }: TextFile, line: number, row: string, field: string): Generator<DocumentPart> {
   if (row.trim() === '') return;
   let value: unknown;
   try {
     value = JSON.parse(row);
   } catch (error) {
-    throw new GemmoeError('bad-data', `${file}: line ${line} is not JSON: ${messageOf(error)}`, 'correct the line');
+    throw new GemmoeError('bad-data', `${name}: line ${line} is not JSON: ${messageOf(error)}`, 'correct the line');
   }
   const text = (value as Record<string, unknown> | null)?.[field];
   if (typeof text !== 'string') {
     throw new GemmoeError(
       'bad-data',
-      `${file}: line ${line} has no text in field "${field}"`,
+      `${name}: line ${line} has no text in field "${field}"`,
       'correct the line, or name the field with --text-field',
     );
+  }
+  if (HALF_CHARACTER.test(text)) {
+    throw new GemmoeError('bad-data', `${name}: line ${line} has half of a surrogate pair in it`, 'correct the line');
   }
   if (text !== '') yield { text, end: true };
 }
 
+/** A surrogate without its partner; JSON can say \ud800, UTF-8 cannot. */
+const HALF_CHARACTER = /\p{Surrogate}/u;
+
 /** The text of a file in pieces, strictly UTF-8, without a byte order mark. */
-async function* readText(file: string): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let bytes = 0;
+async function* readText({ path, name }: TextFile): AsyncGenerator<string> {
+  let carry: Uint8Array = new Uint8Array(0);
+  let before = 0;
   try {
-    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
-      const text = decodeChunk(decoder, chunk as Buffer, file, bytes);
-      bytes += (chunk as Buffer).length;
-      if (text !== '') yield text;
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
+      const bytes = Buffer.concat([carry, chunk]);
+      const whole = wholeCharacters(bytes);
+      const text = decodeStrictly(bytes.subarray(0, whole), name, before);
+      carry = bytes.subarray(whole);
+      if (before === 0 && text.startsWith(BYTE_ORDER_MARK)) {
+        if (text.length > 1) yield text.slice(1);
+      } else if (text !== '') yield text;
+      before += whole;
     }
-    const rest = decodeChunk(decoder, undefined, file, bytes);
-    if (rest !== '') yield rest;
   } catch (error) {
     if (error instanceof GemmoeError) throw error;
-    throw new GemmoeError('not-found', `cannot read ${file}: ${messageOf(error)}`, 'check the path');
+    throw new GemmoeError('not-found', `cannot read ${name}: ${messageOf(error)}`, 'check the path');
   }
+  if (carry.length > 0) throw notUtf8(name, before);
 }
 
-function decodeChunk(decoder: TextDecoder, chunk: Buffer | undefined, file: string, before: number): string {
-  try {
-    return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode();
-  } catch {
-    const where = chunk ? `near byte ${before + firstInvalidByte(chunk)}` : `at its end, byte ${before}`;
-    throw new GemmoeError('bad-data', `${file} is not UTF-8 text: ${where}`, 'convert it to UTF-8, or leave it out');
+const BYTE_ORDER_MARK = '\u{FEFF}';
+
+/** Bytes up to a character that the next chunk may end. */
+function wholeCharacters(bytes: Uint8Array): number {
+  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
+    const byte = bytes[bytes.length - back];
+    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    if (byte >= 0xc0) return length > back ? bytes.length - back : bytes.length;
   }
+  return bytes.length;
 }
 
-/** Index of the first byte that cannot stand in UTF-8; a character that the chunk before began is passed over. */
-function firstInvalidByte(chunk: Buffer): number {
-  let at = 0;
-  while (at < 3 && (chunk[at] & 0xc0) === 0x80) at++;
-  while (at < chunk.length) {
-    const lead = chunk[at];
-    const length =
-      lead < 0x80
-        ? 1
-        : lead >= 0xc2 && lead < 0xe0
-          ? 2
-          : lead >= 0xe0 && lead < 0xf0
-            ? 3
-            : lead >= 0xf0 && lead < 0xf5
-              ? 4
-              : 0;
-    if (length === 0) return at;
-    for (let i = 1; i < length; i++) if (at + i < chunk.length && (chunk[at + i] & 0xc0) !== 0x80) return at;
-    at += length;
-  }
-  return at;
+function decodeStrictly(bytes: Uint8Array, name: string, before: number): string {
+  const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
+  if (!text.includes('\u{FFFD}')) return text;
+  // the replacement character may stand in the text itself: only what does not come back as it was is broken
+  const again = new TextEncoder().encode(text);
+  const broken = bytes.findIndex((byte, i) => byte !== again[i]);
+  if (broken >= 0) throw notUtf8(name, before + broken);
+  return text;
 }
+
+function notUtf8(name: string, offset: number): GemmoeError {
+  return new GemmoeError(
+    'bad-data',
+    `${name} is not UTF-8 text: byte ${offset} is wrong`,
+    'convert it to UTF-8, or leave it out',
+  );
+}
+
+/** Text is cut somewhere when it has no place to cut it: memory stays bounded. */
+const LONGEST_HELD = 1 << 24;
 
 /** Gives out parts that end where `safeCut` allows, so that tokenising them one by one gives the tokens of the whole. */
 export async function* cutSafely<T extends DocumentPart>(
@@ -158,8 +208,15 @@ export async function* cutSafely<T extends DocumentPart>(
   let held = '';
   for await (const part of parts) {
     const text = held + part.text;
-    const cut = part.end ? text.length : safeCut(text);
+    const cut = part.end ? text.length : safeCut(text) || (text.length > LONGEST_HELD ? text.length : 0);
     held = text.slice(cut);
     if (cut > 0) yield { ...part, text: text.slice(0, cut) };
   }
+}
+
+/** The place at or before `index` where no surrogate pair is cut in two. */
+export function characterBoundary(text: string, index: number): number {
+  const unit = text.charCodeAt(index);
+  const isLowHalf = index > 0 && unit >= 0xdc00 && unit < 0xe000;
+  return isLowHalf ? index - 1 : index;
 }

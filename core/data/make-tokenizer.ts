@@ -35,12 +35,20 @@ export async function makeTokenizer(
   return loadTokenizer(spec.tokenizer);
 }
 
-/** Where text of a tokenizer's may be cut into parts that are tokenised one by one. */
+/** Where text may be cut into parts that a tokenizer is given one by one. */
 export function safeCutOf(tokenizer: Tokenizer): (text: string) => number {
   if (tokenizer.kind === 'bpe') return lastSafeCut;
   // a foreign tokenizer may treat the start of a text in its own way: its documents are kept whole while memory allows
   if (tokenizer.kind === 'file') return (text) => (text.length < LONGEST_WHOLE ? 0 : text.lastIndexOf('\n') + 1);
-  return (text) => text.length;
+  return cutBesideEndOfText;
+}
+
+/** The end of the text, or where an END_OF_TEXT begins that may go on in the next part. */
+function cutBesideEndOfText(text: string): number {
+  for (let length = END_OF_TEXT.length - 1; length > 0; length--) {
+    if (text.endsWith(END_OF_TEXT.slice(0, length))) return text.length - length;
+  }
+  return text.length;
 }
 
 async function characterTokenizer(documents: AsyncIterable<DocumentPart>): Promise<Tokenizer> {

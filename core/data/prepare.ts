@@ -1,10 +1,18 @@
 // Text to token shards on disk, in bounded memory, so that a corpus larger than memory trains.
 
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
 import { GemmoeError } from '../errors.ts';
-import { cutSafely, type DocumentPart, readDocuments } from './documents.ts';
+import {
+  characterBoundary,
+  cutSafely,
+  type DocumentPart,
+  listTextFiles,
+  readDocuments,
+  spool,
+  type TextFile,
+} from './documents.ts';
 import { makeTokenizer, safeCutOf, type TokenizerSpec } from './make-tokenizer.ts';
 import { hashOf, type Prepared, PREPARED_FILE } from './prepared.ts';
 import { MAX_SHARD_TOKENS, ShardWriter } from './shards.ts';
@@ -12,8 +20,12 @@ import { makeDirectoryAtomic } from '../formats/atomic-files.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 export interface PrepareOptions extends TokenizerSpec {
-  /** Text and JSONL files. */
+  /** Text and JSONL files, and folders of them. */
   readonly files: readonly string[];
+  /** A stream of bytes, such as standard input, read before the files. */
+  readonly input?: AsyncIterable<Uint8Array> | undefined;
+  /** How the documents of `input` are told apart; default `text`: it is one. */
+  readonly inputFormat?: TextFile['format'] | undefined;
   /** Key of the text in a JSONL row; default `text`. */
   readonly textField?: string | undefined;
   readonly outputDirectory: string;
@@ -26,8 +38,8 @@ export interface PrepareOptions extends TokenizerSpec {
 }
 
 const DEFAULT_SHARD_TOKENS = 100_000_000;
-/** With fewer documents than this, a share of them is too coarse: the last part of the text is held out instead. */
-const MANY_DOCUMENTS = 100;
+/** When fewer documents than this would be held out, they are too few to choose from: the last part of the text is. */
+const MANY_DOCUMENTS = 10;
 
 /** A part of a document that is all for one split; `end` ends a run of one split, `closes` the document. */
 interface SplitPart extends DocumentPart {
@@ -44,29 +56,45 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   if (!(shardTokens >= 1 && shardTokens <= MAX_SHARD_TOKENS)) {
     throw new GemmoeError('usage', `a shard of ${shardTokens} tokens cannot be`, `choose 1 to ${MAX_SHARD_TOKENS}`);
   }
+  const listed = listTextFiles(files);
   return makeDirectoryAtomic(outputDirectory, async (folder) => {
-    const documents = () => readDocuments(files, options.textField);
+    const spooled = join(folder, 'input.tmp');
+    const input = options.input ? [await spool(options.input, spooled, options.inputFormat ?? 'text')] : [];
+    const documents = () => readDocuments([...input, ...listed], options.textField);
     const size = await measure(documents());
     const tokenizer = await makeTokenizer(options, documents);
     const separator = size.documents > 1 ? tokenizer.endOfText : undefined;
     const split =
-      size.documents >= MANY_DOCUMENTS
+      size.documents * validationFraction >= MANY_DOCUMENTS
         ? splitByHash(documents(), validationFraction)
         : splitByPosition(documents(), Math.floor(size.characters * (1 - validationFraction)));
     const train = new SplitWriter(folder, 'train', tokenizer, shardTokens);
     const validation = new SplitWriter(folder, 'val', tokenizer, shardTokens);
-    for await (const part of cutSafely(split, safeCutOf(tokenizer))) {
-      (part.held ? validation : train).write(part, separator);
-      options.progress?.(train.tokens + validation.tokens);
+    try {
+      for await (const part of cutSafely(split, safeCutOf(tokenizer))) {
+        (part.held ? validation : train).write(part, separator);
+        options.progress?.(train.tokens + validation.tokens);
+      }
+    } finally {
+      train.close();
+      validation.close();
+    }
+    if (train.tokens === 0 || validation.tokens === 0) {
+      throw new GemmoeError(
+        'bad-data',
+        `the text leaves ${train.tokens} tokens to train on and ${validation.tokens} to validate on`,
+        'give more text, or another validation fraction',
+      );
     }
     const record: Prepared = {
       format: 1,
       vocabSize: tokenizer.vocabSize,
       tokenizerHash: hashOf(tokenizer),
       separator: separator ?? null,
-      train: train.close(),
-      validation: validation.close(),
+      train: train.record(),
+      validation: validation.record(),
     };
+    rmSync(spooled, { force: true });
     writeFileSync(join(folder, 'tokenizer.json'), `${JSON.stringify(tokenizer.toJSON(), null, 2)}\n`);
     writeFileSync(join(folder, PREPARED_FILE), `${JSON.stringify(record, null, 2)}\n`);
     return record;
@@ -98,10 +126,11 @@ async function* splitByHash(documents: AsyncIterable<DocumentPart>, fraction: nu
 async function* splitByPosition(documents: AsyncIterable<DocumentPart>, cut: number): AsyncGenerator<SplitPart> {
   let at = 0;
   for await (const { text, end } of documents) {
-    const before = Math.min(Math.max(0, cut - at), text.length);
-    const crosses = before > 0 && before < text.length;
-    if (before > 0) yield { text: text.slice(0, before), end: crosses || end, held: false, closes: end && !crosses };
-    if (before < text.length) yield { text: text.slice(before), end, held: true, closes: end };
+    const before = cut - at < text.length ? characterBoundary(text, Math.max(0, cut - at)) : text.length;
+    const reaches = at + text.length >= cut;
+    const isAllBefore = before === text.length;
+    if (before > 0) yield { text: text.slice(0, before), end: reaches || end, held: false, closes: end && isAllBefore };
+    if (!isAllBefore) yield { text: text.slice(before), end, held: true, closes: end };
     at += text.length;
   }
 }
@@ -133,9 +162,11 @@ class SplitWriter {
     if (separator !== undefined) this.push(separator);
   }
 
-  close(): Prepared['train'] {
-    if (this.shards.length === 0) this.openNext(); // an empty split is a shard without tokens
+  close(): void {
     this.writer?.close();
+  }
+
+  record(): Prepared['train'] {
     return { shards: this.shards, tokens: this.tokens, textBytes: this.textBytes, documents: this.documents };
   }
 

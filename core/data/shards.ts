@@ -71,6 +71,14 @@ function readLayout(path: string, descriptor: number, size: number): Pick<Shard,
       }
       return { count, width: kind.width, headerBytes: HEADER_BYTES };
     }
+    // token pairs that look so would need an id beyond GPT-2's vocabulary
+    if (magic >= 20240000 && magic < 20250000) {
+      throw new GemmoeError(
+        'bad-data',
+        `${path} is no token shard: its magic number is ${magic}, not ${KINDS.map((known) => known.magic).join(' or ')}`,
+        'make shards with `gemmoe prepare`',
+      );
+    }
   }
   if (size === 0 || size % 2 !== 0) {
     throw new GemmoeError(

@@ -70,11 +70,16 @@ export class ShardSource implements TokenSource {
   private readonly shards: readonly Shard[];
   /** First token of each shard. */
   private readonly firsts: readonly number[];
+  private readonly vocabSize: number;
   private buffer = new Uint8Array(0);
 
-  /** @throws GemmoeError for a file that is no shard, or shards of different widths */
-  constructor(paths: readonly string[], textBytes?: number) {
-    this.shards = paths.map(openShard);
+  /**
+   * @param vocabSize ids from it on are refused when they are read
+   * @throws GemmoeError for a file that is no shard
+   */
+  constructor(paths: readonly string[], vocabSize: number, textBytes?: number) {
+    this.shards = openAll(paths);
+    this.vocabSize = vocabSize;
     let total = 0;
     this.firsts = this.shards.map(({ count }) => (total += count) - count);
     this.length = total;
@@ -124,10 +129,31 @@ export class ShardSource implements TokenSource {
     }
     for (let i = 0, b = 0; i < count; i++, b += width) {
       let id = buffer[b] | (buffer[b + 1] << 8);
-      if (width === 4) id |= (buffer[b + 2] << 16) | (buffer[b + 3] << 24);
+      if (width === 4) id = (id | (buffer[b + 2] << 16) | (buffer[b + 3] << 24)) >>> 0;
+      if (id >= this.vocabSize) throw outsideVocabulary(path, first + i, id, this.vocabSize);
       out[outOffset + i] = id;
     }
   }
+}
+
+/** All shards, or none: those that were opened before a bad one are closed. */
+function openAll(paths: readonly string[]): Shard[] {
+  const shards: Shard[] = [];
+  try {
+    for (const path of paths) shards.push(openShard(path));
+  } catch (error) {
+    for (const { descriptor } of shards) closeSync(descriptor);
+    throw error;
+  }
+  return shards;
+}
+
+function outsideVocabulary(path: string, token: number, id: number, vocabSize: number): GemmoeError {
+  return new GemmoeError(
+    'bad-data',
+    `${path}: token ${token} is ${id}, outside the tokenizer's vocabulary of ${vocabSize}`,
+    'name the tokenizer.json that the shards were made with, or make them again with `gemmoe prepare`',
+  );
 }
 
 function checkRange({ length }: TokenSource, start: number, count: number): void {
