@@ -34,6 +34,7 @@ const SMALL: ModelConfig = {
   normEps: 1e-5,
   tieEmbeddings: false,
   auxLossCoefficient: 0.1,
+  auxLossReduction: 'perLayer',
 };
 
 /** A model in float64 with weights large enough that every path matters. */
@@ -66,6 +67,7 @@ describe('every gradient of the whole model equals central differences in float6
     ['multi-query attention, tied embeddings', { numKvHeads: 1, tieEmbeddings: true }],
     ['all experts chosen', { topK: 4 }],
     ['one expert chosen', { topK: 1 }],
+    ['a pooled auxiliary loss', { auxLossReduction: 'pooled' }],
     ['dense', { numExperts: 1, topK: 1 }],
   ])('%s', (_, changes) => {
     const model = modelOf({ ...SMALL, ...changes });

@@ -35,6 +35,7 @@ const MODEL: ModelConfig = {
   normEps: 1e-5,
   tieEmbeddings: false,
   auxLossCoefficient: 0.01,
+  auxLossReduction: 'perLayer',
 };
 
 const text = join(scratch, 'text.txt');

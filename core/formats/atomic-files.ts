@@ -12,7 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { GemmoeError, messageOf } from '../errors.ts';
 
 /** Mark of what is being written; a name with it is never read. */
@@ -71,13 +71,14 @@ export async function makeDirectoryAtomic<T>(path: string, build: (temporaryPath
 }
 
 function beginDirectory(path: string, replace: boolean): string {
-  recoverDirectory(path);
-  if (!replace) refuseExisting(path);
-  const temporary = `${path.replace(/[\\/]+$/, '')}${TEMPORARY}`;
+  const temporary = `${resolve(path)}${TEMPORARY}`;
   try {
+    recoverDirectory(path);
+    refuseExisting(path, replace);
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
   } catch (error) {
+    if (error instanceof GemmoeError) throw error;
     throw new GemmoeError('usage', `cannot make ${path}: ${messageOf(error)}`, 'choose a folder you may write to');
   }
   return temporary;
@@ -90,6 +91,7 @@ function commitDirectory(temporary: string, path: string): void {
 
 function abandoned(temporary: string, path: string, error: unknown): GemmoeError {
   rmSync(temporary, { recursive: true, force: true });
+  recoverDirectory(path); // where the second rename of the swap failed
   if (error instanceof GemmoeError) return error;
   return new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left', {
     cause: error,
@@ -98,26 +100,27 @@ function abandoned(temporary: string, path: string, error: unknown): GemmoeError
 
 /** Puts the old folder back when a swap was cut short before the new one stood in its place. */
 export function recoverDirectory(path: string): void {
-  const previous = `${path}${PREVIOUS}`;
+  const previous = `${resolve(path)}${PREVIOUS}`;
   if (!existsSync(previous)) return;
   if (existsSync(path)) rmSync(previous, { recursive: true, force: true });
   else renameSync(previous, path);
 }
 
-/** Deletes what killed processes left half written in `parent`. */
+/** Deletes what killed processes left half written in `parent`, and finishes their swaps. */
 export function removeStaleTemporaries(parent: string): void {
+  if (!existsSync(parent)) return;
   for (const name of readdirSync(parent)) {
     if (name.endsWith(TEMPORARY)) rmSync(join(parent, name), { recursive: true, force: true });
     else if (name.endsWith(PREVIOUS)) recoverDirectory(join(parent, name.slice(0, -PREVIOUS.length)));
   }
 }
 
-function refuseExisting(path: string): void {
+function refuseExisting(path: string, replace: boolean): void {
   if (!existsSync(path)) return;
   if (!statSync(path).isDirectory()) {
     throw new GemmoeError('exists', `${path} is a file, not a folder`, 'choose another name');
   }
-  const entries = readdirSync(path);
+  const entries = replace ? [] : readdirSync(path);
   if (entries.length === 0) return;
   throw new GemmoeError(
     'exists',
@@ -127,7 +130,7 @@ function refuseExisting(path: string): void {
 }
 
 function swapIn(temporary: string, path: string): void {
-  const previous = `${path}${PREVIOUS}`;
+  const previous = `${resolve(path)}${PREVIOUS}`;
   const replaces = existsSync(path);
   if (replaces) renameSync(path, previous);
   renameSync(temporary, path);

@@ -132,6 +132,13 @@ class TensorFiles {
     }
   }
 
+  /** Bytes of all tensors. */
+  get bytes(): number {
+    let sum = 0;
+    for (const file of this.open.values()) for (const { begin, end } of file.tensors.values()) sum += end - begin;
+    return sum;
+  }
+
   names(): Iterable<string> {
     return this.places.keys();
   }
@@ -203,6 +210,10 @@ function chooseLayout(
   files: TensorFiles,
   directory: string,
 ): readonly TensorPlace[] {
+  const { numLayers, numExperts } = config;
+  if (numLayers * numExperts > files.bytes) {
+    throw disagreement(directory, `${numLayers} layers of ${numExperts} experts cannot be in ${files.bytes} bytes`);
+  }
   let best: readonly TensorPlace[] | undefined;
   let fewestMissing = Infinity;
   for (const layout of family.layouts(config)) {
@@ -220,23 +231,26 @@ function checkTensors(
   directory: string,
   config: ModelConfig,
 ): void {
-  const refuse = (message: string): never => {
-    throw new GemmoeError('bad-data', `${directory}: ${message}`, 'config.json and the weights are not of one model');
-  };
   const expected = new Set(places.map((place) => place.name));
   for (const { name, shape } of places) {
-    if (!files.has(name)) refuse(`tensor ${name} [${shape}] that config.json implies is missing`);
+    if (!files.has(name)) {
+      throw disagreement(directory, `tensor ${name} [${shape}] that config.json implies is missing`);
+    }
     const found = files.fileOf(name).tensors.get(name)?.shape ?? [];
     if (found.join() !== shape.join()) {
-      refuse(`tensor ${name} is [${found}] in the file, but config.json implies [${shape}]`);
+      throw disagreement(directory, `tensor ${name} is [${found}] in the file, but config.json implies [${shape}]`);
     }
   }
   for (const name of files.names()) {
     // some tools write the shared table twice, or the rope frequencies that follow from the config
     if (expected.has(name) || name.endsWith('.rotary_emb.inv_freq')) continue;
     if (config.tieEmbeddings && name === 'lm_head.weight') continue;
-    refuse(`tensor ${name} is none that config.json implies`);
+    throw disagreement(directory, `tensor ${name} is none that config.json implies`);
   }
+}
+
+function disagreement(directory: string, what: string): GemmoeError {
+  return new GemmoeError('bad-data', `${directory}: ${what}`, 'config.json and the weights are not of one model');
 }
 
 function readJsonObject(path: string): Record<string, unknown> {

@@ -33,6 +33,11 @@ export const ModelConfigSchema = z.strictObject({
   tieEmbeddings: z.boolean().default(false),
   /** alpha of the load-balancing loss alpha·E·Σ f_e·P_e, f counted so that it sums to K (Hugging Face's convention). */
   auxLossCoefficient: z.number().nonnegative().default(0.01),
+  /**
+   * What f and P are means over: `perLayer` takes each layer's own and the mean of the layers' losses, so that every layer is
+   * balanced; `pooled` takes all layers' rows together, as Hugging Face does, and lets layers lean against each other.
+   */
+  auxLossReduction: z.enum(['perLayer', 'pooled']).default('perLayer'),
 });
 
 export type ModelConfig = z.infer<typeof ModelConfigSchema>;

@@ -16,7 +16,14 @@ export interface Preset {
   readonly recipe: Recipe;
 }
 
-const common = { ropeTheta: 10000, ropeAlpha: 1, normEps: 1e-5, tieEmbeddings: false, auxLossCoefficient: 0.01 };
+const common = {
+  ropeTheta: 10000,
+  ropeAlpha: 1,
+  normEps: 1e-5,
+  tieEmbeddings: false,
+  auxLossCoefficient: 0.01,
+  auxLossReduction: 'perLayer',
+} as const;
 
 export const PRESETS: Readonly<Record<string, Preset>> = {
   tiny: {

@@ -85,19 +85,23 @@ export function planRouting(arena: Arena, rows: number, options: RouterOptions):
 }
 
 /**
- * How the load spreads over the experts of every layer in one pass, and the load-balancing loss of it, pooled over layers as
- * Hugging Face pools it: f and P are means over the rows of every layer.
+ * How the load spreads over the experts of every layer in one pass, and the load-balancing loss of it. Layers are taken one
+ * by one (the mean of their losses) or pooled (f and P are means over the rows of all layers, as Hugging Face has it).
  */
 export class RouterStatistics {
+  private readonly numLayers: number;
   private readonly numExperts: number;
+  private readonly isPooled: boolean;
   /** [L,E] picks. */
   private readonly picks: Float64Array;
   /** [L,E] sums of probabilities. */
   private readonly probabilities: Float64Array;
   private rows = 0;
 
-  constructor(numLayers: number, numExperts: number) {
+  constructor({ numLayers, numExperts, auxLossReduction }: ModelConfig) {
+    this.numLayers = numLayers;
     this.numExperts = numExperts;
+    this.isPooled = auxLossReduction === 'pooled';
     this.picks = new Float64Array(numLayers * numExperts);
     this.probabilities = new Float64Array(numLayers * numExperts);
   }
@@ -117,17 +121,21 @@ export class RouterStatistics {
   /** aux = E·Σ_e f_e·P_e; K when the load is even. */
   auxiliaryLoss(): number {
     let loss = 0;
-    for (let e = 0; e < this.numExperts; e++) loss += this.mean(this.picks, e) * this.mean(this.probabilities, e);
-    return this.numExperts * loss;
+    for (let layer = 0; layer < this.numLayers; layer++) {
+      for (let e = 0; e < this.numExperts; e++) {
+        loss += this.mean(this.picks, layer, e) * this.mean(this.probabilities, layer, e);
+      }
+    }
+    return (this.numExperts * loss) / this.numLayers;
   }
 
   /**
-   * dProbabilities [E] = scale · d aux / d probabilities of any one row: picks are counts and have no gradient, so it is
-   * E·f_e / (layers·rows), the same for every row.
+   * dProbabilities [E] = scale · d aux / d probabilities of any one row of `layer`: picks are counts and have no gradient, so
+   * it is E·f_e / (layers·rows), the same for every row.
    */
-  auxiliaryGradient(dProbabilities: FloatArray, scale: number): void {
+  auxiliaryGradient(dProbabilities: FloatArray, layer: number, scale: number): void {
     for (let e = 0; e < this.numExperts; e++) {
-      dProbabilities[e] = (scale * this.numExperts * this.mean(this.picks, e)) / this.pooledRows;
+      dProbabilities[e] = (scale * this.numExperts * this.mean(this.picks, layer, e)) / (this.numLayers * this.rows);
     }
   }
 
@@ -138,13 +146,11 @@ export class RouterStatistics {
     return Array.from(picks, (count) => count / total);
   }
 
-  private get pooledRows(): number {
-    return (this.picks.length / this.numExperts) * this.rows;
-  }
-
-  private mean(table: Float64Array, expert: number): number {
+  /** Per row, of the layer or of all layers. */
+  private mean(table: Float64Array, layer: number, expert: number): number {
+    if (!this.isPooled) return table[layer * this.numExperts + expert] / this.rows;
     let sum = 0;
     for (let i = expert; i < table.length; i += this.numExperts) sum += table[i];
-    return sum / this.pooledRows;
+    return sum / (this.numLayers * this.rows);
   }
 }

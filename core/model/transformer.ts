@@ -56,7 +56,8 @@ interface TrainingPlan {
   readonly logits: FloatArray;
   readonly dNorm: FloatArray;
   readonly dStream: FloatArray;
-  readonly dProbabilities: FloatArray;
+  /** [L] of [E]: the auxiliary loss's gradient in each layer. */
+  readonly dProbabilities: readonly FloatArray[];
   readonly scratch: BlockScratch;
 }
 
@@ -81,7 +82,7 @@ export class Transformer {
     this.kernels = kernels;
     this.workspace = new Workspace(dtype);
     this.rope = new RopeTables(config, dtype);
-    this.routing = config.numExperts > 1 ? new RouterStatistics(config.numLayers, config.numExperts) : null;
+    this.routing = config.numExperts > 1 ? new RouterStatistics(config) : null;
     const store = new ParameterStore(dtype);
     this.parameters = store;
     this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize);
@@ -148,7 +149,10 @@ export class Transformer {
     this.parameters.ensureGradients();
     this.forwardThroughBlocks(pass, plan, ids);
     const auxLoss = this.routing?.auxiliaryLoss() ?? null;
-    this.routing?.auxiliaryGradient(plan.dProbabilities, scales.auxScale ?? this.config.auxLossCoefficient);
+    const auxScale = scales.auxScale ?? this.config.auxLossCoefficient;
+    for (const [layer, dProbabilities] of plan.dProbabilities.entries()) {
+      this.routing?.auxiliaryGradient(dProbabilities, layer, auxScale);
+    }
     const lossSum = this.headForwardBackward(pass, plan, targets, scales.tokenScale ?? 1 / tokens);
     this.backwardThroughBlocks(pass, plan, ids);
     return { lossSum, tokens, auxLoss };
@@ -211,13 +215,12 @@ export class Transformer {
   }
 
   private backwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
-    const dProbabilities = this.routing ? plan.dProbabilities : null;
     for (let layer = this.blocks.length - 1; layer >= 0; layer--) {
       this.blocks[layer].backward(
         pass,
         plan.dStream,
         plan.streams[layer],
-        dProbabilities,
+        this.routing ? plan.dProbabilities[layer] : null,
         plan.blocks[layer],
         plan.scratch,
       );
@@ -251,7 +254,7 @@ export class Transformer {
       logits: arena.floats(rows * V),
       dNorm: arena.floats(rows * C),
       dStream: arena.floats(rows * C),
-      dProbabilities: arena.floats(E),
+      dProbabilities: this.blocks.map(() => arena.floats(E)),
       scratch: this.blocks[0].planBackward(arena, rows),
     };
   }

@@ -50,6 +50,13 @@ export class ConfigReader {
     throw this.wrong(key, value, 'a number');
   }
 
+  /** A size: a whole number of at least `least`. */
+  size(key: string, fallback?: number, least = 1): number {
+    const value = this.raw[key] ?? fallback;
+    if (Number.isSafeInteger(value) && (value as number) >= least) return value as number;
+    throw this.wrong(key, value, `a whole number of at least ${least}`);
+  }
+
   boolean(key: string, fallback: boolean): boolean {
     const value = this.raw[key] ?? fallback;
     if (typeof value === 'boolean') return value;
@@ -60,39 +67,50 @@ export class ConfigReader {
   require(key: string, supported: string | number | boolean): void {
     const value = this.raw[key];
     if (value === undefined || value === null || value === supported) return;
-    throw new GemmoeError(
-      'unavailable',
-      `${this.path}: ${key} is ${JSON.stringify(value)}, and only ${JSON.stringify(supported)} is supported`,
-      'this checkpoint cannot be run: it would be computed wrongly',
-    );
+    throw this.unsupported(key, value, supported);
   }
 
   /** Refuses a field that is set at all. */
   refuse(key: string): void {
     const value = this.raw[key];
     if (value === undefined || value === null || value === false) return;
-    throw new GemmoeError(
-      'unavailable',
-      `${this.path}: ${key} is ${JSON.stringify(value)}, which is not supported`,
-      'this checkpoint cannot be run: it would be computed wrongly',
-    );
+    throw this.unsupported(key, value);
   }
 
   /** Rope base, from the v5 form (rope_parameters) or the v4 one (rope_theta, rope_scaling). */
   ropeTheta(fallback: number): number {
-    const parameters = this.raw['rope_parameters'] as Record<string, unknown> | null | undefined;
-    const scaling = (this.raw['rope_scaling'] ?? parameters) as Record<string, unknown> | null | undefined;
-    const kind = scaling?.['rope_type'] ?? scaling?.['type'] ?? 'default';
-    if (kind !== 'default') {
-      throw new GemmoeError(
-        'unavailable',
-        `${this.path}: rope of type ${JSON.stringify(kind)} is not supported, only "default"`,
-        'this checkpoint cannot be run: it would be computed wrongly',
-      );
-    }
-    const theta = parameters?.['rope_theta'] ?? this.raw['rope_theta'] ?? fallback;
+    this.require('partial_rotary_factor', 1);
+    const scaling = this.plainRope('rope_scaling');
+    const parameters = this.plainRope('rope_parameters');
+    const theta = scaling['rope_theta'] ?? parameters['rope_theta'] ?? this.raw['rope_theta'] ?? fallback;
     if (typeof theta === 'number' && theta > 0) return theta;
     throw this.wrong('rope_theta', theta, 'a number above 0');
+  }
+
+  /** A rope object that asks for nothing but a base; empty where there is none. */
+  private plainRope(key: string): RawConfig {
+    const rope = this.raw[key] ?? {};
+    if (typeof rope !== 'object' || Array.isArray(rope)) throw this.wrong(key, rope, 'an object');
+    for (const [field, value] of Object.entries(rope)) {
+      const name = `${key}.${field}`;
+      if (value === null) continue;
+      if ((field === 'rope_type' || field === 'type') && value !== 'default') {
+        throw this.unsupported(name, value, 'default');
+      }
+      if (field === 'partial_rotary_factor' && value !== 1) throw this.unsupported(name, value, 1);
+      // transformers 5 may nest one object per kind of layer
+      if (typeof value === 'object') throw this.unsupported(name, value);
+    }
+    return rope as RawConfig;
+  }
+
+  private unsupported(key: string, value: unknown, supported?: string | number | boolean): GemmoeError {
+    const what = supported === undefined ? 'which is' : `and anything but ${JSON.stringify(supported)} is`;
+    return new GemmoeError(
+      'unavailable',
+      `${this.path}: ${key} is ${JSON.stringify(value)}, ${what} not supported`,
+      'this checkpoint cannot be run: it would be computed wrongly',
+    );
   }
 
   private wrong(key: string, value: unknown, wanted: string): GemmoeError {
@@ -105,19 +123,21 @@ export class ConfigReader {
 export function readDecoder(
   reader: ConfigReader,
   defaults: { readonly ropeTheta: number; readonly eps: number },
-): Omit<ModelConfig, 'numExperts' | 'topK' | 'expertWidth' | 'auxLossCoefficient'> {
+): Omit<ModelConfig, 'numExperts' | 'topK' | 'expertWidth' | 'auxLossCoefficient' | 'auxLossReduction'> {
   reader.require('hidden_act', 'silu');
   reader.refuse('sliding_window');
-  const hiddenSize = reader.number('hidden_size');
-  const numHeads = reader.number('num_attention_heads');
+  reader.refuse('quantization_config');
+  const hiddenSize = reader.size('hidden_size');
+  const numHeads = reader.size('num_attention_heads');
+  const share = hiddenSize % numHeads === 0 ? hiddenSize / numHeads : undefined;
   return {
-    vocabSize: reader.number('vocab_size'),
+    vocabSize: reader.size('vocab_size'),
     hiddenSize,
-    numLayers: reader.number('num_hidden_layers'),
+    numLayers: reader.size('num_hidden_layers'),
     numHeads,
-    numKvHeads: reader.number('num_key_value_heads', numHeads),
-    headDim: reader.number('head_dim', hiddenSize / numHeads),
-    maxSequenceLength: reader.number('max_position_embeddings'),
+    numKvHeads: reader.size('num_key_value_heads', numHeads),
+    headDim: reader.size('head_dim', share),
+    maxSequenceLength: reader.size('max_position_embeddings'),
     ropeTheta: reader.ropeTheta(defaults.ropeTheta),
     ropeAlpha: 1,
     normEps: reader.number('rms_norm_eps', defaults.eps),

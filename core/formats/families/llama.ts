@@ -10,9 +10,9 @@ export const llama: Family = {
   fromConfig(reader) {
     reader.refuse('attention_bias');
     reader.refuse('mlp_bias');
-    const expertWidth = reader.number('intermediate_size');
+    const expertWidth = reader.size('intermediate_size');
     const decoder = readDecoder(reader, { ropeTheta: 10000, eps: 1e-6 });
-    return { ...decoder, numExperts: 1, topK: 1, expertWidth, auxLossCoefficient: 0 };
+    return { ...decoder, numExperts: 1, topK: 1, expertWidth, auxLossCoefficient: 0, auxLossReduction: 'pooled' };
   },
 
   toConfig: (config) => ({ intermediate_size: config.expertWidth, attention_bias: false, mlp_bias: false }),

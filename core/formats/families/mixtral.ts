@@ -3,6 +3,9 @@
 import type { ModelConfig } from '../../model/config.ts';
 import { decoderPlaces, type Family, readDecoder, type TensorPlace, whole } from './family.ts';
 
+/** A key of our own: Hugging Face always pools, and passes over what it does not know. */
+const REDUCTION = 'gemmoe_aux_loss_reduction';
+
 export const mixtral: Family = {
   modelType: 'mixtral',
   architecture: 'MixtralForCausalLM',
@@ -12,10 +15,11 @@ export const mixtral: Family = {
     reader.require('router_jitter_noise', 0);
     return {
       ...readDecoder(reader, { ropeTheta: 1e6, eps: 1e-5 }),
-      numExperts: reader.number('num_local_experts', 8),
-      topK: reader.number('num_experts_per_tok', 2),
-      expertWidth: reader.number('intermediate_size'),
+      numExperts: reader.size('num_local_experts', 8, 2), // one expert has no router: that is a llama
+      topK: reader.size('num_experts_per_tok', 2),
+      expertWidth: reader.size('intermediate_size'),
       auxLossCoefficient: reader.number('router_aux_loss_coef', 0.001),
+      auxLossReduction: reader.raw[REDUCTION] === 'perLayer' ? 'perLayer' : 'pooled',
     };
   },
 
@@ -24,8 +28,8 @@ export const mixtral: Family = {
     num_local_experts: config.numExperts,
     num_experts_per_tok: config.topK,
     router_aux_loss_coef: config.auxLossCoefficient,
+    [REDUCTION]: config.auxLossReduction,
     router_jitter_noise: 0,
-    output_router_logits: false,
     sliding_window: null,
   }),
 
