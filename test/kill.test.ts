@@ -78,7 +78,8 @@ describe.each(USABLE_BACKENDS)('on %s', (backend) => {
   test('Ctrl-C saves, says how to go on, and exits with 130', { timeout: 60_000 }, async () => {
     const run = join(scratch, `interrupted-${backend}`);
     const { child, ended, output } = start([...SHAPE, '--backend', backend, '--out', run]);
-    while (!existsSync(join(run, 'metrics.jsonl')) || statSync(join(run, 'metrics.jsonl')).size === 0) await sleep(5);
+    const metrics = join(run, 'metrics.jsonl');
+    while (child.exitCode === null && (!existsSync(metrics) || statSync(metrics).size === 0)) await sleep(5);
     child.kill('SIGINT');
     expect(await ended, output()).toBe(130);
     expect(output()).toMatch(/stopped after step \d+, saved\. Go on with: gemmoe train --resume/);
