@@ -29,7 +29,7 @@ export interface Family {
   readonly fromConfig: (reader: ConfigReader) => ModelConfig;
   /** The fields of config.json that belong to this family alone. */
   readonly toConfig: (config: ModelConfig) => Record<string, unknown>;
-  /** Layouts a file may have, the one that is written first; the one whose first tensor is in the file is taken. */
+  /** Layouts a file may have, the one that is written first; the one with most of its names in the files is read. */
   readonly layouts: (config: ModelConfig) => readonly (readonly TensorPlace[])[];
 }
 
@@ -61,6 +61,13 @@ export class ConfigReader {
     const value = this.raw[key] ?? fallback;
     if (typeof value === 'boolean') return value;
     throw this.wrong(key, value, 'true or false');
+  }
+
+  choice<T extends string>(key: string, choices: readonly T[], fallback: T): T {
+    const value = this.raw[key] ?? fallback;
+    const found = choices.find((choice) => choice === value);
+    if (found !== undefined) return found;
+    throw this.wrong(key, value, choices.map((choice) => JSON.stringify(choice)).join(' or '));
   }
 
   /** Refuses any value but `supported`; a missing or null field passes. */

@@ -19,7 +19,7 @@ export const mixtral: Family = {
       topK: reader.size('num_experts_per_tok', 2),
       expertWidth: reader.size('intermediate_size'),
       auxLossCoefficient: reader.number('router_aux_loss_coef', 0.001),
-      auxLossReduction: reader.raw[REDUCTION] === 'perLayer' ? 'perLayer' : 'pooled',
+      auxLossReduction: reader.choice(REDUCTION, ['perLayer', 'pooled'], 'pooled'),
     };
   },
 
