@@ -11,6 +11,8 @@ export interface CommandContext {
   readonly terminal: Terminal;
   /** Folder that relative paths are seen from. */
   readonly cwd: string;
+  /** Every command, for help. */
+  readonly commands: readonly Command[];
   /** Aborted by the first Ctrl-C or SIGTERM. */
   readonly signal: AbortSignal;
 }

@@ -7,16 +7,15 @@ export function grouped(value: number): string {
     .replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
-/** 6871234567 -> `6.87 B`, 808320 -> `808 K`. */
-export function scaled(value: number): string {
-  for (const [size, unit] of [
+/** 6871234567 -> `6.87 B`, or `6.87 G` where units are physical. */
+export function scaled(value: number, giga: 'B' | 'G' = 'B'): string {
+  const sizes = [
     [1e12, 'T'],
-    [1e9, 'B'],
+    [1e9, giga],
     [1e6, 'M'],
-    [1e3, 'K'],
-  ] as const) {
-    if (Math.abs(value) >= size) return `${(value / size).toPrecision(3)} ${unit}`;
-  }
+    [1e3, giga === 'G' ? 'k' : 'K'],
+  ] as const;
+  for (const [size, unit] of sizes) if (Math.abs(value) >= size) return `${(value / size).toPrecision(3)} ${unit}`;
   return value.toPrecision(3).replace(/\.0+$/, '');
 }
 

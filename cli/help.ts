@@ -1,18 +1,17 @@
 // The texts of --help and the README's list of options, out of the option table.
 
 import type { Command } from './command.ts';
-import { COMMANDS } from './commands/index.ts';
 import { table, wrapped } from './format.ts';
 import { COMMON, defaultOf, flagOf, OPTIONS, type OptionName, optionOf } from './options.ts';
 
 /** What `gemmoe` without a command says. */
-export function overview(columns: number): string[] {
+export function overview(commands: readonly Command[], columns: number): string[] {
   return [
     'gemmoe: Mixture-of-Experts transformers, trained and run on the CPU',
     '',
     'gemmoe COMMAND [options]',
     '',
-    ...table(COMMANDS.map(({ name, summary }) => [name, summary])),
+    ...table(commands.map(({ name, summary }) => [name, summary])),
     '',
     ...wrapped(
       'gemmoe COMMAND --help lists the options of a command. An option may also stand in the environment, as ' +
@@ -53,12 +52,12 @@ function optionHelp(name: OptionName, columns: number): string[] {
 }
 
 /** Every option as a Markdown table. */
-export function optionsMarkdown(): string[] {
+export function optionsMarkdown(commands: readonly Command[]): string[] {
   const rows = (Object.keys(OPTIONS) as OptionName[]).map((name) => {
     const { description, value } = optionOf(name);
     const flag = `\`--${flagOf(name)}${value ? ` ${value}` : ''}\``.replaceAll('|', '\\|');
-    const commands = COMMANDS.filter((command) => command.options.includes(name)).map((command) => command.name);
-    const where = COMMON.includes(name) ? 'all' : commands.join(', ');
+    const takers = commands.filter((command) => command.options.includes(name)).map((command) => command.name);
+    const where = COMMON.includes(name) ? 'all' : takers.join(', ');
     return `| ${flag} | ${description.replaceAll('|', '\\|')} | ${defaultOf(name) ?? ''} | ${where} |`;
   });
   return ['| option | meaning | default | commands |', '|---|---|---|---|', ...rows];

@@ -68,7 +68,7 @@ async function run(args: readonly string[]): Promise<number> {
     const terminal = new Terminal(wants.json);
     if (version) return printVersion(terminal);
     if (name === undefined) {
-      for (const line of overview(terminal.columns)) terminal.print(line);
+      for (const line of overview(COMMANDS, terminal.columns)) terminal.print(line);
       return help ? 0 : 2;
     }
     const command = findCommand(name);
@@ -78,7 +78,14 @@ async function run(args: readonly string[]): Promise<number> {
     }
     refuseStrayWords(command, positional, extra);
     const options = await resolveOptions(command.options, { flags: rest, env: process.env, cwd: process.cwd() });
-    return await command.run({ options, positional, terminal, cwd: process.cwd(), signal: interruptSignal() });
+    return await command.run({
+      options,
+      positional,
+      terminal,
+      cwd: process.cwd(),
+      commands: COMMANDS,
+      signal: interruptSignal(),
+    });
   } catch (error) {
     return reportError(error, wants);
   }

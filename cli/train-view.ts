@@ -95,7 +95,7 @@ export function planLines(plan: RunPlan): string[] {
       'steps',
       `${grouped(plan.steps)} of ${grouped(plan.tokensPerStep)} tokens: ${grouped(plan.tokens)} tokens, ${plan.epochs.toFixed(2)} epochs${plan.resumedAt > 0 ? `; going on after step ${plan.resumedAt}` : ''}`,
     ],
-    ['cost', `${scaled(plan.flopsPerStep)}FLOP a step, ${scaled(plan.flopsPerStep * plan.steps)}FLOP in all`],
+    ['cost', `${scaled(plan.flopsPerStep, 'G')}FLOP a step, ${scaled(plan.flopsPerStep * plan.steps, 'G')}FLOP in all`],
     [
       'backend',
       `${backend.name}: ${backend.vendor} ${backend.version}, ${backend.instructionSet}, ${backend.threads} threads`,
@@ -115,6 +115,7 @@ export function summaryLines(summary: RunSummary, columns: number): string[] {
     ['perplexity', validation.perplexity.toFixed(3)],
     ...(validation.bitsPerByte === null ? [] : [['bits per byte', validation.bitsPerByte.toFixed(3)]]),
     ...(best ? [['best at interval', `${best.loss.toFixed(4)} at step ${best.step}`]] : []),
+    ...(summary.bigramLoss === null ? [] : [['bigram model', `${summary.bigramLoss.toFixed(4)} on the same split`]]),
     ['training loss', `${trainingLoss?.toFixed(4)} over the last steps`],
     [
       'trained',

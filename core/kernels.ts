@@ -16,8 +16,7 @@ import type { MatmulBackend } from './backend.ts';
 import { portableKernels } from './ops/portable.ts';
 import type { FloatArray } from './tensor/dtype.ts';
 
-/** Target id that takes no part in the loss. */
-export const IGNORE_INDEX = -100;
+export { IGNORE_INDEX } from './ops/cross-entropy.ts';
 
 /** Layout and options of an attention call; q, k and v may be column ranges of one [N, (H+2·KV)·D] matrix. */
 export interface AttentionShape {

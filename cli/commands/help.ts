@@ -3,7 +3,6 @@
 import { GemmoeError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { commandHelp, optionsMarkdown, overview } from '../help.ts';
-import { COMMANDS } from './index.ts';
 
 export const help: Command = {
   name: 'help',
@@ -11,15 +10,15 @@ export const help: Command = {
   positional: { name: 'COMMAND', description: 'command to explain' },
   options: ['markdown'],
   examples: ['gemmoe help train', 'gemmoe help --markdown'],
-  async run({ options, positional, terminal }) {
-    const command = COMMANDS.find(({ name }) => name === positional);
+  async run({ options, positional, terminal, commands }) {
+    const command = commands.find(({ name }) => name === positional);
     if (positional !== undefined && !command) {
-      const names = COMMANDS.map(({ name }) => name).join(', ');
+      const names = commands.map(({ name }) => name).join(', ');
       throw new GemmoeError('usage', `there is no command "${positional}"`, `commands: ${names}`);
     }
-    const general = options.markdown ? optionsMarkdown() : overview(terminal.columns);
+    const general = options.markdown ? optionsMarkdown(commands) : overview(commands, terminal.columns);
     for (const line of command ? commandHelp(command, terminal.columns) : general) terminal.print(line);
-    terminal.result({ commands: COMMANDS.map(({ name, summary }) => ({ name, summary })) });
+    terminal.result({ commands: commands.map(({ name, summary }) => ({ name, summary })) });
     return 0;
   },
 };

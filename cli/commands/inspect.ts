@@ -76,7 +76,7 @@ export const inspect: Command = {
       ['to run', `${bytes(memory.run)} (float32, ${B} x ${grouped(T)} tokens in the cache)`],
       ['to train', `${bytes(memory.train)} (weights, gradients, two moments, activations of ${B} x ${grouped(T)})`],
       ['cache', `${bytes(cachePerToken)} a token`],
-      ['training', `${scaled(flops.trainPerToken)}FLOP a token`],
+      ['training', `${scaled(flops.trainPerToken, 'G')}FLOP a token`],
     ];
     for (const line of table(shape)) terminal.print(line);
     terminal.print();

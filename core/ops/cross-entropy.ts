@@ -1,7 +1,9 @@
 // Cross-entropy and its gradient in one pass over each row: -log softmax(z)[t], (softmax(z) - onehot(t))·scale.
 
-import { IGNORE_INDEX } from '../kernels.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
+
+/** Target id that takes no part in the loss, as in PyTorch. */
+export const IGNORE_INDEX = -100;
 
 /** Σ over rows with a target; writes the gradient where one is given (it may be `logits`). */
 export function crossEntropy(

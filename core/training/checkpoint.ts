@@ -135,11 +135,6 @@ export function latestCheckpoint(runDirectory: string): string | undefined {
   return last === undefined ? undefined : join(checkpointsOf(runDirectory), stepName(last));
 }
 
-/** Path of the checkpoint of `step`, whether it exists or not. */
-export function checkpointPath(runDirectory: string, step: number): string {
-  return join(checkpointsOf(runDirectory), stepName(step));
-}
-
 /** Deletes all but the last `keepLast` checkpoints and that of `bestStep`, and what a killed process left half written. */
 export function pruneCheckpoints(runDirectory: string, keepLast: number, bestStep: number | undefined): void {
   const directory = checkpointsOf(runDirectory);

@@ -100,6 +100,8 @@ export interface RunSummary {
   /** Of the last weights, over the whole validation split; null when interrupted. */
   readonly validation: EvaluationRecord | null;
   readonly bestValidation: EvaluationRecord | null;
+  /** Validation loss of a bigram model of the training split; null when interrupted, or when counting would take long. */
+  readonly bigramLoss: number | null;
   /** A page of text from the last weights; null when interrupted. */
   readonly sample: string | null;
 }

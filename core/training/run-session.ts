@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import type { MatmulBackend } from '../backend.ts';
+import { bigramLoss } from '../data/bigram.ts';
 import { GemmoeError } from '../errors.ts';
 import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
@@ -23,6 +24,8 @@ import { Trainer } from './trainer.ts';
 
 /** Losses that the summary's training loss is the mean of. */
 const RECENT_LOSSES = 100;
+/** Longest training split that pairs are counted of: a second or two. */
+const MAX_BIGRAM_TOKENS = 20_000_000;
 const SAMPLE_CHAIN = 'temperature:value=0.8;top-p:p=0.95;sample';
 const SHORT_SAMPLE_TOKENS = 160;
 const LONG_SAMPLE_TOKENS = 1200;
@@ -173,12 +176,18 @@ export class RunSession {
       (temporary) => writeModelFiles(temporary, model, { tokenizer: corpus.tokenizer, ...(original && { original }) }),
       { replace: true },
     );
-    return { ...this.summary(), interrupted: false, validation, sample };
+    return { ...this.summary(), interrupted: false, validation, bigramLoss: this.bigramLoss(), sample };
   }
 
   private interrupted(): RunSummary {
     this.save();
-    return { ...this.summary(), interrupted: true, validation: null, sample: null };
+    return { ...this.summary(), interrupted: true, validation: null, bigramLoss: null, sample: null };
+  }
+
+  /** What counting neighbours reaches: the mark to be far below. */
+  private bigramLoss(): number | null {
+    const { train, validation, tokenizer } = this.parts.corpus;
+    return train.length > MAX_BIGRAM_TOKENS ? null : bigramLoss(train, validation, tokenizer.vocabSize);
   }
 
   private summary() {

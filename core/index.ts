@@ -1,0 +1,44 @@
+// The public API of gemmoe's core; backends and plugins have folders of their own.
+
+export { BackendContribution, type BackendDescription, checkGemm, MatmulBackend } from './backend.ts';
+export { createContainer, createGemmoe, type Gemmoe, type GemmoeOptions } from './container.ts';
+export { type Corpus, type CorpusOptions, openCorpus } from './data/corpus.ts';
+export { prepare, type PrepareOptions } from './data/prepare.ts';
+export type { TokenSource } from './data/source.ts';
+export type { Tokenizer } from './data/tokenizer.ts';
+export { loadTokenizer } from './data/tokenizers.ts';
+export { GemmoeError, type ErrorCode } from './errors.ts';
+export { loadModel, type LoadedModel, saveModel, type SaveOptions } from './formats/hugging-face.ts';
+export { openSafetensors, writeSafetensors } from './formats/safetensors.ts';
+export { type FinishReason, type GeneratedToken, type GenerateOptions, Generator } from './generation/generator.ts';
+export { type ChainSettings, createChain, type SamplerChain } from './generation/sampler-chain.ts';
+export { bindKernels, IGNORE_INDEX, type Kernels, nativeKernels } from './kernels.ts';
+export { loadPlugin } from './load-plugin.ts';
+export { activeParameters, type ModelConfig, parseModelConfig, totalParameters } from './model/config.ts';
+export { KvCache } from './model/kv-cache.ts';
+export type { Parameter, ParameterStore } from './model/parameters.ts';
+export { type Preset, PRESETS } from './model/presets.ts';
+export { type ForwardOptions, type LossResult, Transformer } from './model/transformer.ts';
+export {
+  defineOptimizer,
+  definePlugin,
+  defineSampler,
+  defineScheduler,
+  type Optimizer,
+  OptimizerContribution,
+  type Plugin,
+  PLUGIN_API,
+  type Sampler,
+  SamplerContribution,
+  type SamplingContext,
+  type Schedule,
+  SchedulerContribution,
+} from './plugin.ts';
+export { Random } from './random.ts';
+export { Registry } from './registry.ts';
+export type { FloatArray } from './tensor/dtype.ts';
+export { evaluateSource } from './training/evaluate.ts';
+export type { RunObserver, RunPlan, RunRecord, RunSummary } from './training/events.ts';
+export { planRun, resume, train } from './training/run.ts';
+export type { RunSettings } from './training/settings.ts';
+export { Trainer, type TrainerOptions, type TrainingStep } from './training/trainer.ts';
