@@ -93,7 +93,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       expertWidth: 192,
       maxSequenceLength: 256,
     },
-    recipe: { batchSize: 12, sequenceLength: 64, learningRate: 0.003 },
+    recipe: { batchSize: 8, sequenceLength: 64, learningRate: 0.004 },
   },
   'char-mini': {
     description: 'a character model for machines without a BLAS: minutes in plain TypeScript',
