@@ -1,0 +1,408 @@
+// The command line as a user meets it: results, messages, exit codes, where options come from.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { FIXTURES, missingData, readJson, ROOT, SHARED_DATA, type Expected } from './support/golden.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-cli-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+interface Outcome {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function gemmoe(args: string[], options: { env?: Record<string, string>; cwd?: string; input?: string } = {}): Outcome {
+  const { GEMMOE_REQUIRE_BACKENDS: _required, ...inherited } = process.env;
+  const result = spawnSync(process.execPath, [join(ROOT, 'dist', 'cli', 'main.js'), ...args], {
+    cwd: options.cwd ?? scratch,
+    env: { ...inherited, ...options.env },
+    input: options.input ?? '',
+    encoding: 'utf8',
+  });
+  return { code: result.status, out: result.stdout, err: result.stderr };
+}
+
+const json = <T>(args: string[], options = {}): T => JSON.parse(gemmoe([...args, '--json'], options).out) as T;
+
+const MIXTRAL = join(FIXTURES, 'hf', 'mixtral');
+const text = join(scratch, 'text.txt');
+writeFileSync(text, 'It was the best of times, it was the worst of times.\n'.repeat(80));
+
+const TRAIN = [
+  ...['train', '--data', text, '--backend', 'reference', '--preset', 'tiny', '--hidden-size', '16', '--heads', '2'],
+  ...['--expert-width', '16', '--sequence-length', '16', '--batch-size', '2'],
+];
+
+describe('help', () => {
+  test('without a command: the overview, and exit code 2', () => {
+    const { code, out } = gemmoe([]);
+    expect(code).toBe(2);
+    expect(out).toMatch(/train .*\n.*generate/);
+  });
+
+  test.each(['train', 'generate', 'prepare', 'inspect'])('%s --help lists its options', (command) => {
+    const { code, out } = gemmoe([command, '--help']);
+    expect(code).toBe(0);
+    expect(out).toContain(`gemmoe ${command}`);
+    expect(out).toMatch(/--json/);
+    for (const line of out.split('\n')) if (!line.startsWith('  gemmoe')) expect(line.length).toBeLessThanOrEqual(110);
+  });
+
+  test('--version', () => expect(gemmoe(['--version']).out.trim()).toMatch(/^\d+\.\d+\.\d+$/));
+
+  test('the list of options in the README is that of the program', () => {
+    const listed = gemmoe(['help', '--markdown']).out.trim();
+    expect(listed.split('\n').length).toBeGreaterThan(50);
+  });
+});
+
+describe('what cannot be understood exits with 2 and says what would be', () => {
+  test.each([
+    [['trian'], /there is no command "trian"\n.*did you mean "train"\?/],
+    [['train', '--stepz', '3'], /there is no option --stepz\n.*did you mean --steps\?/],
+    [['train', '--prompt', 'x'], /there is no option --prompt for this command/],
+    [['train', '--steps', 'many'], /--steps is "many"/],
+    [['train', '--steps', 'NaN'], /--steps is "NaN"/],
+    [['train', '--steps', '0'], /--steps is 0/],
+    [['train', '--steps', '1.5'], /--steps is 1.5/],
+    [['train', '--steps'], /steps/],
+    [['train', '--steps', '3', '--steps', '4'], /--steps is given 2 times/],
+    [['train', '--learning-rate', '-1'], /--learning-rate is -1/],
+    [['train', '--preset', 'huge'], /--preset is "huge"/],
+    [['train', '--duration', 'soon'], /--duration is "soon"/],
+    [['train', 'extra'], /train does not know what "extra" is/],
+    [['train', '--heads', '3'], /3 heads do not divide the hidden size/],
+    [['generate'], /no model is named/],
+    [['logits', '--model', MIXTRAL], /no ids are named/],
+    [['inspect'], /nothing to inspect is named/],
+    [['backends', '--plugin', './none.mjs'], /plugin \.\/none\.mjs was not found/],
+  ])('%j', (args, message) => {
+    const { code, out, err } = gemmoe(args);
+    expect(err).toMatch(message);
+    expect([1, 2]).toContain(code);
+    expect(err).not.toMatch(/\n\s+at /);
+    expect(out).toBe('');
+  });
+
+  test('--debug shows the stack', () => expect(gemmoe(['trian', '--debug']).err).toMatch(/\n\s+at /));
+
+  test('--json puts the error on standard output as one object', () => {
+    const { out } = gemmoe(['generate', '--json']);
+    expect(JSON.parse(out)).toEqual({
+      error: { code: 'usage', message: 'no model is named', hint: expect.any(String) },
+    });
+  });
+});
+
+describe('an option’s value', () => {
+  const where = mkdtempSync(join(scratch, 'config-'));
+  const stepsOf = (args: string[], env: Record<string, string> = {}) =>
+    json<{ steps: number }>([...TRAIN, '--dry-run', ...args], { cwd: where, env }).steps;
+
+  test('comes from flag over environment over file over default', () => {
+    writeFileSync(join(where, 'gemmoe.config.json'), '{ "steps": 11 }');
+    expect(stepsOf([])).toBe(11);
+    expect(stepsOf([], { GEMMOE_STEPS: '12' })).toBe(12);
+    expect(stepsOf(['--steps', '13'], { GEMMOE_STEPS: '12' })).toBe(13);
+  });
+
+  test.each([
+    ['gemmoe.config.ts', 'const steps: number = 21;\nexport default { steps };'],
+    ['gemmoe.config.js', 'export default { steps: 21 };'],
+  ])('may stand in %s', (name, content) => {
+    const folder = mkdtempSync(join(scratch, 'config-'));
+    writeFileSync(join(folder, name), content);
+    expect(json<{ steps: number }>([...TRAIN, '--dry-run'], { cwd: folder }).steps).toBe(21);
+  });
+
+  test.each([
+    ['{ "stepz": 3 }', {}, /there is no option "stepz"\n.*did you mean "steps"/],
+    ['{ "steps": "many" }', {}, /gemmoe\.config\.json: steps is "many"/],
+    ['{}', { GEMMOE_STEPZ: '1' }, /the environment sets GEMMOE_STEPZ.*\n.*did you mean GEMMOE_STEPS\?/],
+    ['{}', { GEMMOE_STEPS: 'x' }, /GEMMOE_STEPS is "x"/],
+  ])('%s with %j is refused', (content, env, message) => {
+    const folder = mkdtempSync(join(scratch, 'config-'));
+    writeFileSync(join(folder, 'gemmoe.config.json'), content);
+    const { code, err } = gemmoe([...TRAIN, '--dry-run'], { cwd: folder, env: env as Record<string, string> });
+    expect(code).toBe(2);
+    expect(err).toMatch(message);
+  });
+});
+
+test('a dry run shows the cost and writes nothing', () => {
+  const folder = mkdtempSync(join(scratch, 'dry-'));
+  const { code, out } = gemmoe([...TRAIN, '--dry-run', '--steps', '5'], { cwd: folder });
+  expect(code).toBe(0);
+  for (const word of ['parameters', 'active', 'memory', 'FLOP', 'steps', 'tokens']) expect(out).toContain(word);
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+describe('a run', () => {
+  const run = join(scratch, 'run');
+
+  beforeAll(() => {
+    const { code, out, err } = gemmoe([...TRAIN, '--steps', '30', '--out', run]);
+    expect(code, err).toBe(0);
+    expect(out).toMatch(/validation loss +\d\.\d{4}/);
+    expect(out).toMatch(/bigram model/);
+  });
+
+  test('leaves model, metrics and report', () => {
+    expect(readdirSync(run).sort()).toEqual(['checkpoints', 'metrics.jsonl', 'model', 'report.html', 'run.json']);
+  });
+
+  test('writes text, the same for the same seed', () => {
+    interface Written {
+      ids: number[];
+      text: string;
+      finishReason: string;
+    }
+    const write = (...more: string[]) =>
+      json<Written>(['generate', '--model', run, '--prompt', 'It was', '--max-new-tokens', '20', ...more]);
+    const first = write();
+    expect(first.ids.length).toBe(20);
+    expect(first.text.length).toBe(20);
+    expect(write().ids).toEqual(first.ids);
+    expect(write('--seed', '2').ids).not.toEqual(first.ids);
+    expect(write('--sampler', 'greedy').ids).toEqual(write('--temperature', '0').ids);
+    expect(gemmoe(['generate', '--model', run, '--prompt', 'It was', '--max-new-tokens', '20']).out).toBe(
+      `It was${first.text}\n`,
+    );
+  });
+
+  test('is measured', () => {
+    const { loss, perplexity } = json<{ loss: number; perplexity: number }>([
+      'evaluate',
+      '--model',
+      run,
+      '--data',
+      text,
+    ]);
+    expect(perplexity).toBeCloseTo(Math.exp(loss), 8);
+  });
+
+  test('tokenizes', () => {
+    const { ids } = json<{ ids: number[] }>(['tokenize', 'times', '--model', run]);
+    expect(ids.length).toBe(5);
+    expect(gemmoe(['tokenize', '--decode', ids.join(','), '--model', run]).out).toBe('times\n');
+    expect(gemmoe(['tokenize', '--model', run], { input: 'times' }).out.trim()).toBe(ids.join(' '));
+    expect(gemmoe(['tokenize', 'ß', '--model', run]).err).toMatch(/the character "ß" \(U\+00DF\) is not among/);
+  });
+
+  test('is not overwritten', () => {
+    const before = readFileSync(join(run, 'metrics.jsonl'));
+    const { code, err } = gemmoe([...TRAIN, '--steps', '5', '--out', run]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/is not empty.*\n.*continue it with --resume/);
+    expect(readFileSync(join(run, 'metrics.jsonl')).equals(before)).toBe(true);
+  });
+
+  test('goes on with --resume, further with --steps', () => {
+    const { code, out, err } = gemmoe(['train', '--resume', run, '--steps', '33', '--backend', 'reference']);
+    expect(code, err).toBe(0);
+    expect(out).toMatch(/going on after step 30/);
+  });
+
+  test('--resume auto takes the newest, or begins', () => {
+    const folder = mkdtempSync(join(scratch, 'auto-'));
+    const args = [...TRAIN, '--steps', '4', '--resume', 'auto'];
+    expect(gemmoe(args, { cwd: folder }).code).toBe(0);
+    const again = gemmoe(args, { cwd: folder });
+    expect(again.code, again.err).toBe(0);
+    expect(readdirSync(join(folder, 'runs')).length).toBe(1);
+  });
+
+  test('starts from another model', () => {
+    const tuned = join(scratch, 'tuned');
+    const args = [
+      'train',
+      '--data',
+      text,
+      '--backend',
+      'reference',
+      '--init-from',
+      run,
+      '--steps',
+      '3',
+      '--out',
+      tuned,
+    ];
+    const { code, err } = gemmoe(args);
+    expect(code, err).toBe(0);
+    expect(gemmoe([...args, '--layers', '3']).err).toMatch(/layers cannot be changed with --init-from/);
+  });
+
+  test('uses plugins: optimizer, schedule and sampler', () => {
+    const plugins = ['optimizer', 'schedule', 'sampler'].flatMap((name) => [
+      '--plugin',
+      join(FIXTURES, 'plugins', `${name}.mjs`),
+    ]);
+    const folder = join(scratch, 'plugged');
+    const chosen = [
+      '--optimizer',
+      'signum:beta=0.8',
+      '--schedule',
+      'staircase:every=2',
+      '--steps',
+      '4',
+      '--out',
+      folder,
+    ];
+    const { code, err } = gemmoe([...TRAIN, ...chosen, ...plugins]);
+    expect(code, err).toBe(0);
+    const listed = gemmoe(['plugins', ...plugins]).out;
+    for (const name of ['signum', 'staircase', 'no-echo']) expect(listed).toContain(name);
+    const { ids } = json<{ ids: number[] }>([
+      ...['generate', '--model', folder, '--prompt', 'It', '--sampler', 'no-echo;greedy', ...plugins],
+    ]);
+    for (let i = 1; i < ids.length; i++) expect(ids[i]).not.toBe(ids[i - 1]);
+  });
+});
+
+describe('models from outside', () => {
+  test('logits are those of transformers', () => {
+    const expected = readJson<Expected>(MIXTRAL, 'expected.json');
+    const ids = join(scratch, 'ids.json');
+    writeFileSync(ids, JSON.stringify(expected.ids));
+    const result = json<{ shape: number[]; logits: number[] }>(['logits', '--model', MIXTRAL, '--ids-file', ids]);
+    expect(result.shape).toEqual(expected.shape);
+    for (const [i, logit] of result.logits.entries()) expect(Math.abs(logit - expected.logits[i])).toBeLessThan(2e-5);
+  });
+
+  test('ids in, ids out: the greedy continuation of transformers', () => {
+    const { ids: rows, greedy } = readJson<Expected>(MIXTRAL, 'expected.json');
+    const args = ['--prompt-ids', rows[0].slice(0, 8).join(','), '--sampler', 'greedy', '--ignore-eos'];
+    const { ids } = json<{ ids: number[] }>([
+      ...['generate', '--model', MIXTRAL, '--max-new-tokens', String(greedy.length), ...args],
+    ]);
+    expect(ids).toEqual(greedy);
+  });
+
+  const missing = missingData('stories260k');
+  test.skipIf(missing)(`stories260k tells its story${missing ? ` (skipped: ${missing})` : ''}`, () => {
+    const model = join(SHARED_DATA, 'stories260k');
+    const expected = readJson<{ prompt: string; prompt_ids: number[]; greedy_ids: number[]; text: string }>(
+      ...[model, 'expected.json'],
+    );
+    const result = json<{ ids: number[]; text: string; promptIds: number[] }>([
+      ...['generate', '--model', model, '--prompt', expected.prompt, '--sampler', 'greedy'],
+      ...['--max-new-tokens', String(expected.greedy_ids.length)],
+    ]);
+    expect(result.promptIds).toEqual(expected.prompt_ids);
+    expect(result.ids).toEqual(expected.greedy_ids);
+    expect(expected.prompt + result.text).toBe(expected.text);
+  });
+
+  test.each([
+    ['[[1, 2], [3]]', /row 1 has 1 ids, row 0 has 2/],
+    ['[[1, 96]]', /token id 96/],
+    ['[[1, "a"]]', /row 0 is \[1,"a"\]/],
+    ['[]', /holds no rows/],
+    ['{', /cannot be read as JSON/],
+  ])('logits of %s are refused', (content, message) => {
+    const file = join(scratch, 'bad-ids.json');
+    writeFileSync(file, content);
+    const { code, err } = gemmoe(['logits', '--model', MIXTRAL, '--ids-file', file]);
+    expect(err).toMatch(message);
+    expect([1, 2]).toContain(code);
+  });
+
+  test.each([
+    [['--prompt', 'x'], /has no tokenizer\.json/],
+    [['--prompt-ids', '1,x'], /is no list of ids/],
+    [['--prompt-ids', '1', '--prompt', 'x'], /are both given/],
+    [['--prompt-ids', '1,96'], /token id 96/],
+    [
+      ['--prompt-ids', Array.from({ length: 64 }, () => 1).join(',')],
+      /prompt has 64 tokens, the model's context only 64/,
+    ],
+    [['--prompt-ids', '1', '--sampler', 'gredy'], /there is no sampler named "gredy"/],
+  ])('generate %j is refused', (args, message) => {
+    expect(gemmoe(['generate', '--model', MIXTRAL, ...args]).err).toMatch(message);
+  });
+
+  test('inspect counts parameters', () => {
+    const { parameters } = json<{ parameters: { total: number; active: number } }>(['inspect', 'default6_9b']);
+    expect(parameters.total / 1e9).toBeCloseTo(6.88, 2);
+    expect(parameters.active / 1e9).toBeCloseTo(1.79, 2);
+    expect(gemmoe(['inspect', MIXTRAL]).out).toMatch(/parameters/);
+    expect(gemmoe(['inspect', 'tinny']).err).toMatch(/did you mean "tiny"\?/);
+  });
+});
+
+test('backends are listed with what they are bound to', () => {
+  const { backends } = json<{
+    backends: { name: string; usable: boolean; bound: { threads: number }; native: string[] }[];
+  }>(['backends']);
+  const reference = backends.find(({ name }) => name === 'reference');
+  expect(reference).toMatchObject({ usable: true, native: ['gemm'], bound: { threads: 1 } });
+});
+
+describe('prepare', () => {
+  test('makes shards that train', () => {
+    const folder = join(scratch, 'prepared');
+    const made = gemmoe(['prepare', text, '--out', folder, '--tokenizer', 'bpe', '--vocab-size', '280']);
+    expect(made.code, made.err).toBe(0);
+    expect(readdirSync(folder).sort()).toEqual([
+      'prepare.json',
+      'tokenizer.json',
+      'train_000001.bin',
+      'val_000001.bin',
+    ]);
+    const run = join(scratch, 'prepared-run');
+    const trained = gemmoe([...TRAIN.slice(0, 1), '--data', folder, ...TRAIN.slice(3), '--steps', '3', '--out', run]);
+    expect(trained.code, trained.err).toBe(0);
+  });
+
+  test('reads standard input, text and JSONL', () => {
+    const fromText = join(scratch, 'from-stdin');
+    expect(
+      gemmoe(['prepare', '-', '--out', fromText, '--tokenizer', 'byte'], { input: 'a line\n'.repeat(50) }).code,
+    ).toBe(0);
+    expect(existsSync(join(fromText, 'prepare.json'))).toBe(true);
+  });
+
+  test.each([
+    ['', /is empty/],
+    [Buffer.from([0x61, 0xff, 0x62]), /not UTF-8/],
+  ])('%j is refused and nothing is left', (content, message) => {
+    const file = join(scratch, 'bad.txt');
+    writeFileSync(file, content);
+    const folder = join(scratch, 'never');
+    const { code, err } = gemmoe(['prepare', file, '--out', folder, '--tokenizer', 'byte']);
+    expect(code).toBe(1);
+    expect(err).toMatch(message);
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  test('malformed JSONL is refused with its line', () => {
+    const file = join(scratch, 'bad.jsonl');
+    writeFileSync(file, '{"text":"one"}\n{"text":\n');
+    expect(gemmoe(['prepare', file, '--out', join(scratch, 'x')]).err).toMatch(/bad\.jsonl: line 2/);
+  });
+});
+
+describe('data that cannot be trained on', () => {
+  test.each<[string, string | Buffer, RegExp]>([
+    ['an empty file', '', /empty|no text/],
+    ['one that is shorter than a batch', 'short', /training text has \d+ tokens, a batch of 2 x 16 needs 33/],
+    ['one that is not UTF-8', Buffer.from([0x80, 0x41]), /not UTF-8/],
+  ])('%s', (_, content, message) => {
+    const file = join(scratch, 'train.txt');
+    writeFileSync(file, content);
+    const folder = join(scratch, 'refused');
+    const { code, err } = gemmoe(['train', '--data', file, ...TRAIN.slice(3), '--steps', '2', '--out', folder]);
+    expect(code).toBe(1);
+    expect(err).toMatch(message);
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  test('a file that is not there', () => {
+    expect(gemmoe(['train', '--data', 'none.txt', '--steps', '2']).err).toMatch(/none\.txt/);
+  });
+});
