@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { IGNORE_INDEX, type AttentionShape, type Kernels } from '../core/kernels.ts';
+import { exp } from '../core/ops/exp.ts';
 import type { FloatArray } from '../core/tensor/dtype.ts';
 import { dot, normal } from './support/differences.ts';
 import { referenceKernels } from './support/kernels.ts';
@@ -211,6 +212,18 @@ describe('optimizer updates', () => {
     }
     expect(p[1]).toBeCloseTo(x, 12);
   });
+});
+
+test('exp is that of the language to a few parts in 10^16, at every size, and at the edges', () => {
+  let worst = 0;
+  for (let i = 0; i < 200_000; i++) {
+    const x = (i - 100_000) * (i % 3 === 0 ? 1e-6 : i % 3 === 1 ? 1e-4 : 7.4e-3);
+    const truth = Math.exp(x);
+    if (truth > 0 && truth < Infinity) worst = Math.max(worst, Math.abs(exp(x) / truth - 1));
+    else expect(exp(x)).toBe(truth);
+  }
+  expect(worst).toBeLessThan(5e-16);
+  for (const x of [0, -0, Infinity, -Infinity, Number.NaN, 709.7, -745, 1e300]) expect(exp(x)).toBe(Math.exp(x));
 });
 
 test('sum of squares', () => {

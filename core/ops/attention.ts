@@ -6,6 +6,7 @@
 
 import type { AttentionShape, Kernels } from '../kernels.ts';
 import { type FloatArray, newFloats } from '../tensor/dtype.ts';
+import { exp } from './exp.ts';
 
 /** Query rows of a tile. */
 const TILE_ROWS = 64;
@@ -150,7 +151,7 @@ function softmaxRow(scores: FloatArray, row: number, from: number, to: number, w
   for (let j = row + from; j < row + to; j++) if (scores[j] > max) max = scores[j];
   let sum = 0;
   for (let j = row + from; j < row + to; j++) {
-    const e = Math.exp(scores[j] - max);
+    const e = exp(scores[j] - max);
     scores[j] = e;
     sum += e;
   }
@@ -173,7 +174,7 @@ function probabilityRow(
   dot: number,
 ): void {
   for (let j = row + from; j < row + to; j++) {
-    const probability = Math.exp(p[j] - logSumExp);
+    const probability = exp(p[j] - logSumExp);
     p[j] = probability;
     dp[j] = probability * (dp[j] - dot);
   }

@@ -1,6 +1,7 @@
 // Cross-entropy and its gradient in one pass over each row: -log softmax(z)[t], (softmax(z) - onehot(t))·scale.
 
 import type { FloatArray } from '../tensor/dtype.ts';
+import { exp } from './exp.ts';
 
 /** Target id that takes no part in the loss, as in PyTorch. */
 export const IGNORE_INDEX = -100;
@@ -28,7 +29,7 @@ export function crossEntropy(
     let sum = 0;
     if (gradient) {
       for (let v = 0; v < V; v++) {
-        const e = Math.exp(logits[row + v] - max);
+        const e = exp(logits[row + v] - max);
         gradient[row + v] = e;
         sum += e;
       }
@@ -36,7 +37,7 @@ export function crossEntropy(
       for (let v = 0; v < V; v++) gradient[row + v] *= factor;
       gradient[row + target] -= scale;
     } else {
-      for (let v = 0; v < V; v++) sum += Math.exp(logits[row + v] - max);
+      for (let v = 0; v < V; v++) sum += exp(logits[row + v] - max);
     }
     total += Math.log(sum) - chosen;
   }

@@ -1,6 +1,7 @@
 // Softmax with max subtraction: y_i = exp(x_i - max x) / Σ_j exp(x_j - max x).
 
 import type { FloatArray } from '../tensor/dtype.ts';
+import { exp } from './exp.ts';
 
 /** y [rows,n] = softmax of each row of x; y may be x. */
 export function softmax(y: FloatArray, x: FloatArray, rows: number, n: number): void {
@@ -10,7 +11,7 @@ export function softmax(y: FloatArray, x: FloatArray, rows: number, n: number): 
     for (let i = 0; i < n; i++) if (x[row + i] > max) max = x[row + i];
     let sum = 0;
     for (let i = 0; i < n; i++) {
-      const e = Math.exp(x[row + i] - max);
+      const e = exp(x[row + i] - max);
       y[row + i] = e;
       sum += e;
     }

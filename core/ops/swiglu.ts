@@ -1,6 +1,7 @@
 // SwiGLU: h = SiLU(gate) ⊙ up with SiLU(x) = x·σ(x) = x / (1 + exp(-x)).
 
 import type { FloatArray } from '../tensor/dtype.ts';
+import { exp } from './exp.ts';
 
 /** hidden [M,F] = of gateUp [M,2F] = (gate | up). */
 export function swiglu(hidden: FloatArray, gateUp: FloatArray, M: number, F: number): void {
@@ -10,7 +11,7 @@ export function swiglu(hidden: FloatArray, gateUp: FloatArray, M: number, F: num
     const out = m * F;
     for (let f = 0; f < F; f++) {
       const g = gateUp[gate + f];
-      hidden[out + f] = (g / (1 + Math.exp(-g))) * gateUp[up + f];
+      hidden[out + f] = (g / (1 + exp(-g))) * gateUp[up + f];
     }
   }
 }
@@ -31,7 +32,7 @@ export function swigluBackward(
       const g = gateUp[gate + f];
       const u = gateUp[up + f];
       const d = dHidden[out + f];
-      const sigma = 1 / (1 + Math.exp(-g));
+      const sigma = 1 / (1 + exp(-g));
       dGateUp[gate + f] = d * u * sigma * (1 + g * (1 - sigma));
       dGateUp[up + f] = d * g * sigma;
     }
