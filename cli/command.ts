@@ -6,6 +6,8 @@ import type { Terminal } from './terminal.ts';
 /** What a handler works with. */
 export interface CommandContext {
   readonly options: OptionValues;
+  /** Options that stood on the command line, not in the environment or a file. */
+  readonly flagged: readonly OptionName[];
   /** What stood on the command line without a flag. */
   readonly positional: string | undefined;
   readonly terminal: Terminal;

@@ -78,7 +78,9 @@ async function run(args: readonly string[]): Promise<number> {
     }
     refuseStrayWords(command, positional, extra);
     const options = await resolveOptions(command.options, { flags: rest, env: process.env, cwd: process.cwd() });
+    const flagged = (Object.keys(OPTIONS) as OptionName[]).filter((option) => flagOf(option) in rest);
     return await command.run({
+      flagged,
       options,
       positional,
       terminal,

@@ -73,7 +73,7 @@ export const OPTIONS = {
   ropeAlpha: number(rate.optional(), 'NTK-aware stretch of that base', 'the preset’s'),
   auxLoss: number(z.number().nonnegative().optional(), 'weight of the load-balancing loss', 'the preset’s'),
   tokenizer: text(string.default('character'), 'KIND|FILE', 'byte, character, bpe, or the path of a tokenizer.json'),
-  vocabSize: number(size.default(4096), 'vocabulary of a bpe tokenizer that is trained on the data'),
+  vocabSize: number(size.optional(), 'vocabulary of a bpe tokenizer that is trained on the data', '4096'),
 
   // data
   data: {
@@ -86,7 +86,7 @@ export const OPTIONS = {
   validationFraction: number(z.number().gt(0).lt(1).default(0.1), 'last part of the text that is held out'),
   dataOrder: text(z.enum(DATA_ORDERS).default('shuffle'), 'ORDER', `order of the windows: ${DATA_ORDERS.join(', ')}`),
   textField: text(string.default('text'), 'KEY', 'key of the text in a JSONL row'),
-  minFrequency: number(size.default(2), 'pairs rarer than this are not merged'),
+  minFrequency: number(size.optional(), 'bpe: pairs rarer than this are not merged', '2'),
   special: {
     kind: 'list',
     schema: z.array(string).default([]),
@@ -107,7 +107,7 @@ export const OPTIONS = {
   steps: number(size.optional(), 'optimizer steps', 'as many as fit --duration'),
   duration: {
     kind: 'duration',
-    schema: z.number().positive().default(120),
+    schema: z.number().positive().optional(),
     value: 'TIME',
     defaultText: '2m',
     description: 'choose the steps so that the run takes about this long: 90s, 2m, 1.5h',

@@ -114,7 +114,7 @@ export function summaryLines(summary: RunSummary, columns: number): string[] {
     ['validation loss', `${validation.loss.toFixed(4)} nats per token, all ${grouped(validation.windows)} windows`],
     ['perplexity', validation.perplexity.toFixed(3)],
     ...(validation.bitsPerByte === null ? [] : [['bits per byte', validation.bitsPerByte.toFixed(3)]]),
-    ...(best ? [['best at interval', `${best.loss.toFixed(4)} at step ${best.step}`]] : []),
+    ...(best ? [['best at interval', `${best.loss.toFixed(4)} at step ${best.step}, kept under checkpoints/`]] : []),
     ...(summary.bigramLoss === null ? [] : [['bigram model', `${summary.bigramLoss.toFixed(4)} on the same split`]]),
     ['training loss', `${trainingLoss?.toFixed(4)} over the last steps`],
     [

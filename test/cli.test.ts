@@ -58,6 +58,7 @@ describe('help', () => {
   test('the list of options in the README is that of the program', () => {
     const listed = gemmoe(['help', '--markdown']).out.trim();
     expect(listed.split('\n').length).toBeGreaterThan(50);
+    expect(readFileSync(join(ROOT, 'README.md'), 'utf8')).toContain(listed);
   });
 });
 
@@ -76,6 +77,9 @@ describe('what cannot be understood exits with 2 and says what would be', () => 
     [['train', '--preset', 'huge'], /--preset is "huge"/],
     [['train', '--duration', 'soon'], /--duration is "soon"/],
     [['train', 'extra'], /train does not know what "extra" is/],
+    [['train', '--steps', '3', '--duration', '1m'], /--steps and --duration are both given/],
+    [['train', '--vocab-size', '300'], /--vocab-size is for a bpe tokenizer/],
+    [['prepare', '--out', 'x', '--special', 'a'], /--special is for a bpe tokenizer/],
     [['train', '--heads', '3'], /3 heads do not divide the hidden size/],
     [['generate'], /no model is named/],
     [['logits', '--model', MIXTRAL], /no ids are named/],
@@ -206,6 +210,13 @@ describe('a run', () => {
     const { code, out, err } = gemmoe(['train', '--resume', run, '--steps', '33', '--backend', 'reference']);
     expect(code, err).toBe(0);
     expect(out).toMatch(/going on after step 30/);
+  });
+
+  test('keeps its settings: another value is refused by name, the backend is its own', () => {
+    const refused = gemmoe(['train', '--resume', run, '--batch-size', '3']);
+    expect(refused.code).toBe(2);
+    expect(refused.err).toMatch(/--batch-size is 3, but the run .* was made with 2/);
+    expect(gemmoe(['train', '--resume', run, '--steps', '34']).out).toMatch(/backend +reference/);
   });
 
   test('--resume auto takes the newest, or begins', () => {

@@ -28,7 +28,7 @@ describe('a stream', () => {
     const values = Array.from({ length: 20000 }, (_, i) => random.uniform(0, i));
     expect(Math.min(...values)).toBeGreaterThanOrEqual(0);
     expect(Math.max(...values)).toBeLessThan(1);
-    const bins = new Array<number>(10).fill(0);
+    const bins = Array.from({ length: 10 }, () => 0);
     for (const value of values) bins[Math.floor(value * 10)]++;
     for (const count of bins) expect(Math.abs(count - 2000)).toBeLessThan(200);
   });

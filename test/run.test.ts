@@ -63,6 +63,7 @@ function settingsOf(changes: Partial<RunSettings> = {}): RunSettings {
     sampleInterval: 6,
     saveInterval: 3,
     keepLast: 2,
+    plugins: [],
     backend: 'reference',
     ...changes,
   };

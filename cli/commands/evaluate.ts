@@ -30,13 +30,15 @@ export const evaluate: Command = {
     }
     const ids: number[] = [];
     let textBytes = 0;
+    let begins = true;
     for await (const { text, end } of readDocuments(
       listTextFiles(options.data.map((path) => resolve(cwd, path))),
       options.textField,
     )) {
       textBytes += Buffer.byteLength(text);
+      if (begins && ids.length > 0 && tokenizer.endOfText !== undefined) ids.push(tokenizer.endOfText);
       for (const id of tokenizer.encode(text)) ids.push(id);
-      if (end && tokenizer.endOfText !== undefined) ids.push(tokenizer.endOfText);
+      begins = end;
     }
     const source = new MemorySource(tokenArray(ids, tokenizer.vocabSize), textBytes);
     const sequenceLength = options.sequenceLength ?? Math.min(model.config.maxSequenceLength, source.length - 1);

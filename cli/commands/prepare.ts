@@ -9,6 +9,7 @@ import { prepare } from '../../core/data/prepare.ts';
 import { GemmoeError } from '../../core/errors.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { grouped } from '../format.ts';
+import type { OptionValues } from '../options.ts';
 
 /** Standard input is read twice or more, so it goes to a file first. */
 async function spoolInput(folder: string, isJsonLines: boolean): Promise<string> {
@@ -24,6 +25,22 @@ async function inputFiles({ options, positional, cwd }: CommandContext, scratch:
     return [await spoolInput(scratch, named[0] !== '-')];
   }
   return listTextFiles(named.map((path) => resolve(cwd, path)));
+}
+
+/** Options that only the training of a bpe tokenizer reads. */
+function refuseBpeOptions({ tokenizer, vocabSize, minFrequency, special }: OptionValues): void {
+  if (tokenizer === 'bpe') return;
+  const given = [
+    ['--vocab-size', vocabSize !== undefined],
+    ['--min-frequency', minFrequency !== undefined],
+    ['--special', special.length > 0],
+  ].find(([, isGiven]) => isGiven);
+  if (!given) return;
+  throw new GemmoeError(
+    'usage',
+    `${given[0]} is for a bpe tokenizer, but the tokenizer is ${tokenizer}`,
+    'add --tokenizer bpe',
+  );
 }
 
 export const prepareCommand: Command = {
@@ -49,6 +66,7 @@ export const prepareCommand: Command = {
   async run(context) {
     const { options, terminal, cwd } = context;
     if (options.out === undefined) throw new GemmoeError('usage', 'no folder to write is named', 'name one: --out DIR');
+    refuseBpeOptions(options);
     const isKind = ['byte', 'character', 'bpe'].includes(options.tokenizer);
     const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-prepare-'));
     try {
@@ -57,7 +75,7 @@ export const prepareCommand: Command = {
         textField: options.textField,
         outputDirectory: resolve(cwd, options.out),
         tokenizer: isKind ? options.tokenizer : resolve(cwd, options.tokenizer),
-        bpeVocabSize: options.vocabSize,
+        bpeVocabSize: options.vocabSize ?? 4096,
         minFrequency: options.minFrequency,
         special: options.special,
         validationFraction: options.validationFraction,

@@ -9,14 +9,20 @@ import { PRESETS, type Recipe } from '../../core/model/presets.ts';
 import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import type { RunSummary } from '../../core/training/events.ts';
 import { planRun, resume, train as trainRun } from '../../core/training/run.ts';
+import { readRunSettings } from '../../core/training/run-folder.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
+import { refuseOtherSettings } from '../resume-check.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
 import { startServices } from '../services.ts';
 import { planLines, summaryLines, TrainView } from '../train-view.ts';
 
+/** Vocabulary of a bpe tokenizer. */
+const DEFAULT_VOCABULARY = 4096;
+/** Seconds of a run whose steps are not said. */
+const DEFAULT_DURATION = 120;
 /** Vocabulary that stands in until the tokenizer is known. */
 const UNKNOWN_VOCABULARY = 1;
 
@@ -100,7 +106,7 @@ function settingsFrom(context: CommandContext, backend: string): { settings: Run
     initFrom,
     data: options.data.map((path) => resolve(cwd, path)),
     tokenizer: initFrom !== null && tokenizer === 'character' ? join(initFrom, 'tokenizer.json') : tokenizer,
-    bpeVocabSize: options.vocabSize,
+    bpeVocabSize: options.vocabSize ?? DEFAULT_VOCABULARY,
     validationFraction: options.validationFraction,
     dataOrder: options.dataOrder,
     batchSize: options.batchSize ?? recipe.batchSize,
@@ -116,7 +122,10 @@ function settingsFrom(context: CommandContext, backend: string): { settings: Run
     sampleInterval: options.sampleInterval ?? null,
     saveInterval: options.saveInterval ?? null,
     keepLast: options.keepLast,
-    backend: options.backend,
+    plugins: options.plugin.map((specifier) =>
+      existsSync(resolve(cwd, specifier)) ? resolve(cwd, specifier) : specifier,
+    ),
+    backend: options.backend === 'auto' ? backend : options.backend,
   };
   return { settings, name };
 }
@@ -135,6 +144,25 @@ function resumedRun({ options, cwd }: CommandContext): string | undefined {
     .filter((path) => existsSync(join(path, 'run.json')))
     .sort((a, b) => statSync(join(a, 'run.json')).mtimeMs - statSync(join(b, 'run.json')).mtimeMs);
   return runs.at(-1);
+}
+
+/** A resumed run uses the backend and plugins it was made with, unless others are named. */
+function withStored(options: OptionValues, stored: RunSettings): OptionValues {
+  const backend = options.backend === 'auto' ? stored.backend : options.backend;
+  return { ...options, backend, plugin: [...new Set([...stored.plugins, ...options.plugin])] };
+}
+
+/** Options of which one would be passed over in silence. */
+function refuseContradictions({ steps, duration, dryRun, resume: resumed, tokenizer, vocabSize }: OptionValues): void {
+  const both = (a: string, b: string) => new GemmoeError('usage', `${a} and ${b} are both given`, 'give one of them');
+  if (steps !== undefined && duration !== undefined) throw both('--steps', '--duration');
+  if (dryRun && resumed !== undefined) throw both('--dry-run', '--resume');
+  if (vocabSize === undefined || tokenizer === 'bpe') return;
+  throw new GemmoeError(
+    'usage',
+    `--vocab-size is for a bpe tokenizer, but the tokenizer is ${tokenizer}`,
+    'add --tokenizer bpe, or leave --vocab-size out',
+  );
 }
 
 function timestamp(): string {
@@ -166,7 +194,7 @@ async function startNew(context: CommandContext, services: RunServices): Promise
   const { options, terminal, cwd, signal } = context;
   const { settings, name } = settingsFrom(context, services.backend.name);
   const directory = resolve(cwd, options.out ?? join('runs', `${name}-${timestamp()}`));
-  const horizon = options.steps === undefined ? { seconds: options.duration } : {};
+  const horizon = options.steps === undefined ? { seconds: options.duration ?? DEFAULT_DURATION } : {};
   if (options.dryRun) {
     const plan = await planRun(settings, directory, services, horizon);
     for (const line of planLines(plan)) terminal.print(line);
@@ -209,10 +237,15 @@ export const train: Command = {
   ],
   async run(context) {
     const { options, terminal, signal } = context;
+    refuseContradictions(options);
     const directory = resumedRun(context);
-    using services = await startServices(context);
-    if (directory === undefined) return startNew(context, services);
-    if (options.dryRun) throw new GemmoeError('usage', '--dry-run and --resume are both given', 'give one of them');
+    if (directory === undefined) {
+      using services = await startServices(context);
+      return await startNew(context, services);
+    }
+    const stored = readRunSettings(directory);
+    using services = await startServices({ ...context, options: withStored(options, stored) });
+    refuseOtherSettings(stored, settingsFrom(context, services.backend.name).settings, context.flagged, directory);
     const view = new TrainView(terminal, () => writeReport(directory));
     const steps = options.steps === undefined ? {} : { steps: options.steps };
     const summary = await resume(directory, services, view, { signal, ...steps });

@@ -167,8 +167,10 @@ export class RunSession {
   }
 
   private async finish(): Promise<RunSummary> {
+    this.save(); // before the long validation: nothing is lost if it is cut short
     const validation = await this.validate(0);
     const sample = await this.sample(LONG_SAMPLE_TOKENS);
+    this.savedStep = -1; // once more, with what the validation found
     this.save();
     const { model, corpus, original } = this.parts;
     writeDirectoryAtomic(

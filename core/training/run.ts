@@ -88,6 +88,14 @@ export async function resume(
   }
 }
 
+/** What a diverged run leaves to go on from. */
+function withLastCheckpoint(error: unknown, runDirectory: string): unknown {
+  if (!(error instanceof GemmoeError) || error.code !== 'diverged') return error;
+  const checkpoint = latestCheckpoint(runDirectory);
+  const left = checkpoint ? `the last good checkpoint is ${checkpoint}` : 'no checkpoint had been written yet';
+  return new GemmoeError(error.code, error.message, `${error.hint}; ${left}`, { cause: error });
+}
+
 function refuseShorterRun(checkpoint: string, steps: number): void {
   const { step } = readTrainingState(checkpoint);
   if (step <= steps) return;
@@ -111,6 +119,8 @@ async function runSteps(
   try {
     session.announce(plannedSteps);
     return await session.run(signal);
+  } catch (error) {
+    throw withLastCheckpoint(error, runDirectory);
   } finally {
     session.close();
   }

@@ -46,6 +46,8 @@ export const RunSettingsSchema = z.strictObject({
   saveInterval: count.nullable(),
   /** Checkpoints kept besides the best one. */
   keepLast: positive,
+  /** Plugin files and packages that the names above may come from. */
+  plugins: z.array(z.string()),
   /** `name:key=value,…` of the backend the run was made with: another one rounds differently. */
   backend: z.string(),
 });
