@@ -1,7 +1,7 @@
 // Where an option's value comes from: flag over environment over config file over default.
 
-import { resolve } from 'node:path';
-import { loadConfig } from 'c12';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { GemmoeError, messageOf, nearestName } from '../core/errors.ts';
 import { COMMON, flagOf, OPTIONS, type OptionName, optionOf, type OptionValues, variableOf } from './options.ts';
 
@@ -114,8 +114,14 @@ function refuseUnknownVariables(env: NodeJS.ProcessEnv): void {
   );
 }
 
+const CONFIG_ENDINGS = ['ts', 'mts', 'js', 'mjs', 'cjs', 'json'];
+
 async function readConfigFile({ cwd }: Sources, named: unknown): Promise<ConfigFile | undefined> {
   const configFile = typeof named === 'string' ? resolve(cwd, named) : undefined;
+  if (configFile === undefined && !CONFIG_ENDINGS.some((ending) => existsSync(join(cwd, `gemmoe.config.${ending}`)))) {
+    return undefined; // most runs have none, and loading the loader takes its time
+  }
+  const { loadConfig } = await import('c12');
   let loaded: Awaited<ReturnType<typeof loadConfig>>;
   try {
     loaded = await loadConfig({

@@ -16,13 +16,28 @@ const SMOOTHING = 0.05;
 /** Seconds between plain lines where nothing can be rewritten. */
 const PLAIN_INTERVAL = 10;
 
+/** Mean that forgets: of early values as of late ones, none counts for more than it should. */
+class RunningMean {
+  private sum = 0;
+  private weight = 0;
+
+  add(value: number): void {
+    this.sum += SMOOTHING * (value - this.sum);
+    this.weight += SMOOTHING * (1 - this.weight);
+  }
+
+  get value(): number {
+    return this.sum / this.weight;
+  }
+}
+
 /** Follows a run on a terminal. */
 export class TrainView implements RunObserver {
   private readonly terminal: Terminal;
   private readonly onReport: () => void;
   private plan: RunPlan | undefined;
-  private loss = Number.NaN;
-  private milliseconds = Number.NaN;
+  private readonly loss = new RunningMean();
+  private readonly milliseconds = new RunningMean();
   private lastPlain = performance.now();
 
   /** @param onReport called when there is something new worth a report */
@@ -47,9 +62,8 @@ export class TrainView implements RunObserver {
   }
 
   private step(record: StepRecord): void {
-    const smooth = (old: number, value: number) => (Number.isNaN(old) ? value : old + SMOOTHING * (value - old));
-    this.loss = smooth(this.loss, record.loss);
-    this.milliseconds = smooth(this.milliseconds, record.milliseconds);
+    this.loss.add(record.loss);
+    this.milliseconds.add(record.milliseconds);
     if (this.terminal.isInteractive) return this.terminal.live(this.progress(record));
     const now = performance.now();
     if (now - this.lastPlain < PLAIN_INTERVAL * 1000) return;
@@ -59,11 +73,11 @@ export class TrainView implements RunObserver {
 
   private progress({ step, learningRate }: StepRecord): string {
     const { steps = step, tokensPerStep = 0 } = this.plan ?? {};
-    const rate = (1000 * tokensPerStep) / this.milliseconds;
-    const left = ((steps - step) * this.milliseconds) / 1000;
+    const rate = (1000 * tokensPerStep) / this.milliseconds.value;
+    const left = ((steps - step) * this.milliseconds.value) / 1000;
     const parts = [
       `step ${step}/${steps}`,
-      `loss ${this.loss.toFixed(3)}`,
+      `loss ${this.loss.value.toFixed(3)}`,
       `lr ${learningRate.toExponential(1)}`,
       `${grouped(rate)} tokens/s`,
       `${duration(left)} left`,
@@ -81,15 +95,17 @@ function evaluationLine({ step, loss, perplexity, bitsPerByte, best }: Evaluatio
   return `step ${step}  validation loss ${loss.toFixed(4)}  perplexity ${perplexity.toFixed(2)}${bits}${best ? '  best' : ''}`;
 }
 
+function threads(count: number): string {
+  return count === 1 ? '1 thread' : `${count} threads`;
+}
+
 /** The plan as --dry-run and the start of a run show it. */
 export function planLines(plan: RunPlan): string[] {
   const { parameters, memory, backend } = plan;
   const rows = [
     ['model', `${grouped(parameters.total)} parameters, ${grouped(parameters.active)} active`],
-    [
-      'memory',
-      `${bytes(memory.total)}: weights ${bytes(memory.weights)}, gradients ${bytes(memory.gradients)}, optimizer ${bytes(memory.optimizer)}, activations ${bytes(memory.activations)}`,
-    ],
+    ['memory', `${bytes(memory.total)}: weights ${bytes(memory.weights)}, gradients ${bytes(memory.gradients)},`],
+    ['', `optimizer ${bytes(memory.optimizer)}, activations ${bytes(memory.activations)}`],
     ['data', `${grouped(plan.trainingTokens)} tokens to train on, ${grouped(plan.validationTokens)} held out`],
     [
       'steps',
@@ -98,7 +114,7 @@ export function planLines(plan: RunPlan): string[] {
     ['cost', `${scaled(plan.flopsPerStep, 'G')}FLOP a step, ${scaled(plan.flopsPerStep * plan.steps, 'G')}FLOP in all`],
     [
       'backend',
-      `${backend.name}: ${backend.vendor} ${backend.version}, ${backend.instructionSet}, ${backend.threads} threads`,
+      `${backend.name}: ${backend.vendor} ${backend.version}, ${backend.instructionSet}, ${threads(backend.threads)}`,
     ],
     ['folder', plan.runDirectory],
   ];
