@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { parseOptionsText } from '../core/config.ts';
 import { createChain } from '../core/generation/sampler-chain.ts';
+import type { Tokenizer } from '../core/data/tokenizer.ts';
 import { Generator } from '../core/generation/generator.ts';
 import { Transformer } from '../core/model/transformer.ts';
 import { PRESETS } from '../core/model/presets.ts';
@@ -35,6 +36,8 @@ describe('transforms', () => {
     ['top-p:p=0.39', [0.1, 0.4, 0.2, 0.3], [1]],
     ['top-p:p=0', [0.1, 0.4, 0.2, 0.3], [1]], // at least one
     ['top-p:p=1', [0.1, 0.4, 0.2, 0.3], [0, 1, 2, 3]],
+    ['top-p:p=0.5', [0.25, 0.25, 0.25, 0.25], [0, 1]], // of equals, the lowest ids
+    ['top-p:p=0.5', [0, 0.7, 0, 0.3], [1]], // what was removed stays removed
     ['min-p:p=0.5', [0.1, 0.4, 0.21, 0.29], [1, 2, 3]],
     ['min-p:p=1', [0.1, 0.4, 0.2, 0.3], [1]],
     ['min-p:p=0', [0.1, 0.9], [0, 1]],
@@ -68,11 +71,24 @@ describe('picks', () => {
     [3000, 1800, 1200].forEach((expected, id) => expect(Math.abs(counts[id] - expected)).toBeLessThan(150));
   });
 
-  test('nothing left to pick is an error', () => {
-    for (const spec of ['greedy', 'sample', 'top-p:p=0.5']) {
-      const chain = createChain(spec, samplers, 1);
-      expect(() => chain.next(Float32Array.of(Number.NaN, -Infinity), context)).toThrow(/no token can be chosen/);
-    }
+  test.each([
+    'greedy',
+    'sample',
+    'top-k:k=1',
+    'top-p:p=0.5',
+    'min-p:p=0.5',
+    'temperature:value=0',
+    'temperature:value=2',
+  ])('%s refuses logits of which one is NaN, or none is left', (spec) => {
+    const next = (...logits: number[]) => createChain(spec, samplers, 1).next(Float32Array.from(logits), context);
+    expect(() => next(1, Number.NaN, 3, 2)).toThrow(/no token can be chosen: the logit of id 1 is NaN/);
+    expect(() => next(-Infinity, -Infinity)).toThrow(/no token can be chosen: every logit is -Infinity/);
+  });
+
+  test('the smallest temperature is greedy, not a draw among infinities', () => {
+    const chain = createChain('temperature:value=1e-40;sample', samplers, 1);
+    expect(chain.next(Float32Array.of(1, 2, 3, -4), context)).toBe(2);
+    expect(chain.next(Float32Array.of(-3, -2, -1), { ...context, step: 1 })).toBe(2);
   });
 });
 
@@ -86,6 +102,16 @@ describe('chains', () => {
     const settings = { temperature: 0.7, topK: 5, topP: 0.9 };
     expect(createChain(text, samplers, 1, settings).description).toBe(links);
   });
+
+  test.each(['top-k:k=1', 'top-p:p=0.1', 'min-p:p=1', 'temperature:value=0'])(
+    '%s looks at each token anew, whatever the size',
+    (text) => {
+      const chain = createChain(text, samplers, 1);
+      expect(chain.next(Float32Array.of(5, 4, 3), context)).toBe(0);
+      expect(chain.next(Float32Array.of(-9, -7, -8), { ...context, step: 1 })).toBe(1);
+      expect(chain.next(Float32Array.of(1, 2, 3, 4), { ...context, step: 2 })).toBe(3);
+    },
+  );
 
   test('order matters: temperature before top-p keeps more than after it', () => {
     const draw = (text: string) => {
@@ -154,8 +180,46 @@ describe('generation', () => {
   test.each<[number[], RegExp]>([
     [[], /prompt is empty/],
     [Array.from({ length: 12 }, () => 1), /prompt has 12 tokens, the model's context only 12/],
-    [[1, 20], /token id 20/],
+    [[1, 20], /token id 20 \(number 2 of the prompt\) is outside the vocabulary of 20/],
+    [[1, 2.5], /token id 2\.5/],
+    [[Number.NaN], /token id NaN/],
+    [[-1], /token id -1/],
   ])('the prompt %j is refused', async (prompt, message) => {
     await expect(idsOf(prompt)).rejects.toThrow(message);
+  });
+
+  test.each([-1, 1.5, Number.NaN])('%d new tokens are refused', async (maxNewTokens) => {
+    await expect(idsOf([1], { maxNewTokens })).rejects.toThrow(/maxNewTokens is/);
+  });
+
+  test('the cache changes nothing: greedy ids are those of the full pass', async () => {
+    const ids = await idsOf([1, 2, 3], { sampler: createChain('greedy', samplers, 1) });
+    const sequence = [1, 2, 3];
+    for (const id of ids) {
+      const logits = model.forward(Int32Array.from(sequence), 1, sequence.length, { logits: 'last' });
+      expect(id).toBe(logits.indexOf(Math.max(...logits)));
+      sequence.push(id as number);
+    }
+    expect(ids.length).toBe(6);
+  });
+
+  test('rows beyond the tokenizer are never picked', async () => {
+    // ten of the twenty rows stand for nothing
+    const tokenizer: Tokenizer = {
+      ...{ kind: 'character', vocabSize: 10, endOfText: undefined },
+      encode: () => [],
+      decode: (ids) => ids.map((id) => 'abcdefghij'[id]).join(''),
+      toJSON: () => ({}),
+    };
+    const sampler = () => createChain('temperature:value=50;sample', samplers, 3);
+    const options = { maxNewTokens: 60, overflow: 'slide' } as const;
+    const unlimited = await idsOf([1], { ...options, sampler: sampler() });
+    expect(Math.max(...(unlimited as number[]))).toBeGreaterThanOrEqual(10);
+    let text = '';
+    for await (const piece of new Generator(model, tokenizer).generate([1], { ...options, sampler: sampler() })) {
+      expect(piece.id).toBeLessThan(10);
+      text += piece.text;
+    }
+    expect(text).toMatch(/^[a-j]{60}$/);
   });
 });

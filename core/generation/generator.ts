@@ -49,12 +49,14 @@ export class Generator {
     const { sampler, maxNewTokens, overflow = 'stop', signal } = options;
     const { maxSequenceLength: context } = this.model.config;
     this.checkPrompt(promptIds, context);
+    checkCount(maxNewTokens);
     const stopIds = new Set(options.stopIds);
     const decoder = this.tokenizer && new StreamingDecoder(this.tokenizer, promptIds);
     const capacity = overflow === 'slide' ? context : Math.min(context, promptIds.length + maxNewTokens);
     const cache = new KvCache(this.model.config, 1, capacity, this.model.dtype);
     const ids = [...promptIds];
-    let unread = promptIds as number[];
+    const newest = new Int32Array(1);
+    let unread = Int32Array.from(promptIds);
     this.finishReason = 'length';
     for (let step = 0; step < maxNewTokens; step++) {
       if (signal?.aborted) {
@@ -66,7 +68,7 @@ export class Generator {
           this.finishReason = 'context';
           break;
         }
-        unread = ids.slice(-Math.ceil(context / 2));
+        unread = Int32Array.from(ids.slice(-Math.ceil(context / 2)));
         cache.reset();
       }
       const id = this.next(unread, cache, sampler, { ids, promptLength: promptIds.length, step });
@@ -75,7 +77,8 @@ export class Generator {
         break;
       }
       ids.push(id);
-      unread = [id];
+      newest[0] = id;
+      unread = newest;
       yield { id, text: decoder?.push(id) ?? '' };
       // lets signals and other work in; an await on a settled promise would not
       await new Promise((resolve) => setImmediate(resolve));
@@ -85,12 +88,12 @@ export class Generator {
   }
 
   private next(
-    unread: readonly number[],
+    unread: Int32Array,
     cache: KvCache,
     sampler: SamplerChain,
     context: { ids: readonly number[]; promptLength: number; step: number },
   ): number {
-    const logits = this.model.forward(Int32Array.from(unread), 1, unread.length, { cache, logits: 'last' });
+    const logits = this.model.forward(unread, 1, unread.length, { cache, logits: 'last' });
     // rows beyond the tokenizer pad the table and stand for nothing
     const known = Math.min(logits.length, this.tokenizer?.vocabSize ?? logits.length);
     return sampler.next(known < logits.length ? logits.subarray(0, known) : logits, context);
@@ -98,6 +101,15 @@ export class Generator {
 
   private checkPrompt(ids: readonly number[], context: number): void {
     if (ids.length === 0) throw new GemmoeError('usage', 'the prompt is empty', 'give at least one token');
+    const { vocabSize } = this.model.config;
+    const strange = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (strange >= 0) {
+      throw new GemmoeError(
+        'usage',
+        `token id ${ids[strange]} (number ${strange + 1} of the prompt) is outside the vocabulary of ${vocabSize}`,
+        `ids are whole numbers from 0 to ${vocabSize - 1}: is this the model's own tokenizer?`,
+      );
+    }
     if (ids.length >= context) {
       throw new GemmoeError(
         'usage',
@@ -106,4 +118,9 @@ export class Generator {
       );
     }
   }
+}
+
+function checkCount(maxNewTokens: number): void {
+  if (Number.isInteger(maxNewTokens) && maxNewTokens >= 0) return;
+  throw new GemmoeError('usage', `maxNewTokens is ${maxNewTokens}`, 'ask for a whole number of tokens, 0 or more');
 }

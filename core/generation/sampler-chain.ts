@@ -1,7 +1,8 @@
 // The sampling chain: transforms of the logits in a chosen order, ended by one pick. The order is data.
 
+import { inspect } from 'node:util';
 import { parseOptionsText, parseSpec } from '../config.ts';
-import { GemmoeError } from '../errors.ts';
+import { GemmoeError, messageOf } from '../errors.ts';
 import type { Sampler, SamplerContribution } from '../plugin.ts';
 import { Random } from '../random.ts';
 import type { Registry } from '../registry.ts';
@@ -41,35 +42,52 @@ export interface ChainContext {
   readonly step: number;
 }
 
+/** One sampler of a chain and the randomness that is its own. */
+interface Link {
+  readonly name: string;
+  readonly sampler: Sampler;
+  readonly random: Random;
+}
+
 /** A chain for one sequence; its samplers may keep state between tokens. */
 export class SamplerChain {
   /** The links as text, as they are run. */
   readonly description: string;
-  private readonly transforms: readonly (Sampler & { kind: 'transform' })[];
-  private readonly pick: Sampler & { kind: 'pick' };
-  private readonly streams: readonly Random[];
+  private readonly links: readonly Link[];
 
-  constructor(description: string, links: readonly Sampler[], seed: number) {
+  /** @param links transforms, then one pick */
+  constructor(description: string, links: readonly Link[]) {
     this.description = description;
-    this.transforms = links.filter((link) => link.kind === 'transform');
-    this.pick = links.at(-1) as Sampler & { kind: 'pick' };
-    this.streams = links.map((_, i) => new Random(seed, `sampling ${i}`));
+    this.links = links;
   }
 
-  /** The id that follows; `logits` [V] is changed. */
+  /**
+   * The id that follows; `logits` [V] is changed.
+   * @throws GemmoeError when nothing is left to pick, or naming the sampler that throws or picks no id
+   */
   next(logits: FloatArray, context: ChainContext): number {
-    for (const [i, transform] of this.transforms.entries()) {
-      transform.apply(logits, { ...context, random: this.streams[i] });
+    for (const { name, sampler, random } of this.links) {
+      const told = { ...context, random };
+      try {
+        if (sampler.kind === 'pick') return checkPick(name, sampler.pick(logits, told), logits.length);
+        sampler.apply(logits, told);
+      } catch (error) {
+        throw pluginError(name, 'throws', error);
+      }
     }
-    const random = this.streams[this.streams.length - 1];
-    const id = this.pick.pick(logits, { ...context, random });
-    if (Number.isInteger(id) && id >= 0 && id < logits.length) return id;
-    throw new GemmoeError(
-      'plugin',
-      `the sampler chain ${this.description} picked ${id}`,
-      `ids run from 0 to ${logits.length - 1}`,
-    );
+    throw new GemmoeError('internal', `the sampler chain ${this.description} has no pick`);
   }
+}
+
+function checkPick(name: string, id: number, vocabSize: number): number {
+  if (Number.isInteger(id) && id >= 0 && id < vocabSize) return id;
+  throw new GemmoeError('plugin', `sampler ${name} picked ${id}`, `ids run from 0 to ${vocabSize - 1}: fix the plugin`);
+}
+
+/** Our own errors as they are, others under the name of the plugin they come from. */
+function pluginError(name: string, what: string, error: unknown): GemmoeError {
+  if (error instanceof GemmoeError) return error;
+  return new GemmoeError('plugin', `sampler ${name} ${what}: ${messageOf(error)}`, 'fix the plugin', { cause: error });
 }
 
 /**
@@ -85,24 +103,47 @@ export function createChain(
 ): SamplerChain {
   const preset = Object.hasOwn(CHAIN_PRESETS, text) ? CHAIN_PRESETS[text] : undefined;
   const names = (preset?.(settings) ?? text).split(';').map((name) => name.trim());
-  const links = names.map((name) => createLink(name, samplers));
-  if (links.at(-1)?.kind !== 'pick') {
+  const made = names.map((name) => createSampler(name, samplers));
+  if (made.at(-1)?.kind !== 'pick') {
     names.push('sample');
-    links.push(createLink('sample', samplers));
+    made.push(createSampler('sample', samplers));
   }
-  const early = links.findIndex((link) => link.kind === 'pick');
-  if (early < links.length - 1) {
+  const early = made.findIndex(({ kind }) => kind === 'pick');
+  if (early < made.length - 1) {
     throw new GemmoeError(
       'usage',
       `sampler chain "${text}": ${names[early]} picks a token, so nothing can follow it`,
       'put it last',
     );
   }
-  return new SamplerChain(names.join(';'), links, seed);
+  const links = made.map((sampler, i) => ({
+    name: parseSpec(names[i]).name,
+    sampler,
+    random: new Random(seed, `sampling ${i}`),
+  }));
+  return new SamplerChain(names.join(';'), links);
 }
 
-function createLink(text: string, samplers: Registry<SamplerContribution>): Sampler {
+function createSampler(text: string, samplers: Registry<SamplerContribution>): Sampler {
   const { name, rest } = parseSpec(text);
   const contribution = samplers.get(name);
-  return contribution.create(parseOptionsText(contribution, rest));
+  const options = parseOptionsText(contribution, rest);
+  let sampler: Sampler;
+  try {
+    sampler = contribution.create(options);
+  } catch (error) {
+    throw pluginError(name, 'throws when it is made', error);
+  }
+  if (isSampler(sampler)) return sampler;
+  throw new GemmoeError(
+    'plugin',
+    `sampler ${name}: create returned ${inspect(sampler, { depth: 0 })}, which is no sampler`,
+    "return { kind: 'transform', apply(logits, context) {…} } or { kind: 'pick', pick(logits, context) {…} }",
+  );
+}
+
+/** What a plugin returns, before it is believed. */
+function isSampler(value: unknown): value is Sampler {
+  const { kind, apply, pick } = (value ?? {}) as { kind?: unknown; apply?: unknown; pick?: unknown };
+  return kind === 'transform' ? typeof apply === 'function' : kind === 'pick' && typeof pick === 'function';
 }

@@ -12,7 +12,9 @@ export const temperature = defineSampler({
   create: ({ value }) => ({
     kind: 'transform',
     apply(logits) {
-      if (value === 0) keepOnly(logits, largestLogit(logits));
+      const best = largestLogit(logits);
+      // a quotient beyond float32 would make several tokens equally infinite
+      if (!Number.isFinite(Math.fround(logits[best] / value))) keepOnly(logits, best);
       else for (let i = 0; i < logits.length; i++) logits[i] /= value;
     },
   }),

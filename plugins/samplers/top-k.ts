@@ -2,18 +2,22 @@
 
 import { z } from 'zod';
 import { defineSampler } from '../../core/plugin.ts';
+import { LogitSorter } from '../../core/generation/logits.ts';
 
 /** Removes all logits below the k-th largest; 0 keeps all. */
 export const topK = defineSampler({
   name: 'top-k',
   description: 'keeps the k most likely tokens; 0 keeps all',
   options: z.strictObject({ k: z.int().nonnegative().default(40) }),
-  create: ({ k }) => ({
-    kind: 'transform',
-    apply(logits) {
-      if (k === 0 || k >= logits.length) return;
-      const threshold = Float64Array.from(logits).sort()[logits.length - k];
-      for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = -Infinity;
-    },
-  }),
+  create({ k }) {
+    const sorter = new LogitSorter();
+    return {
+      kind: 'transform',
+      apply(logits) {
+        if (k === 0 || k >= logits.length) return;
+        const threshold = sorter.rising(logits)[logits.length - k];
+        for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = -Infinity;
+      },
+    };
+  },
 });
