@@ -68,6 +68,13 @@ function bindRegistry<T extends { readonly name: string; readonly description: s
 /** Creates the backend that a spec names. @throws GemmoeError with the reason where it cannot run here */
 export function createBackend(backends: Registry<BackendContribution>, text: string): MatmulBackend {
   const { name, rest } = parseSpec(text);
+  if (name === 'auto' && rest !== '') {
+    throw new GemmoeError(
+      'usage',
+      `backend auto takes no options, not "${rest}"`,
+      `name the backend that they are for: ${backends.names().join(', ')}`,
+    );
+  }
   const contribution = name === 'auto' ? firstUsable(backends) : backends.get(name);
   // with options, only create() can tell: they may name a library that stands elsewhere
   const reason = rest === '' ? contribution.unavailable() : undefined;

@@ -1,11 +1,12 @@
 // Loading a user's plugin file: found from the user's folder, checked before anything of it is used.
 
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { isAbsolute, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { inspect } from 'node:util';
 import { z } from 'zod';
-import { GemmoeError, messageOf } from './errors.ts';
+import { GemmoeError, messageOf, nearestName } from './errors.ts';
 import { type Plugin, PLUGIN_API } from './plugin.ts';
 
 const named = { name: z.string().regex(/^[a-z0-9][a-z0-9._-]*$/i), description: z.string() };
@@ -38,7 +39,9 @@ export async function loadPlugin(specifier: string, fromDirectory: string): Prom
   try {
     module = (await import(pathToFileURL(path).href)) as { default?: unknown };
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_UNKNOWN_FILE_EXTENSION') {
+    const { code } = error as NodeJS.ErrnoException;
+    // without a `.ts` of its own, the plugin imports some other file that cannot be run
+    if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && /\.[cm]?tsx?$/.test(path)) {
       throw new GemmoeError(
         'plugin',
         `plugin ${path}: this version of Node.js cannot run TypeScript`,
@@ -55,16 +58,27 @@ export async function loadPlugin(specifier: string, fromDirectory: string): Prom
 function resolvePlugin(specifier: string, fromDirectory: string): string {
   if (specifier.startsWith('.') || isAbsolute(specifier)) return existing(resolve(fromDirectory, specifier), specifier);
   const beside = resolve(fromDirectory, specifier);
-  if (existsSync(beside)) return beside;
+  // a folder cannot be run, and may stand beside an installed package of its name
+  if (statSync(beside, { throwIfNoEntry: false })?.isFile()) return beside;
   try {
     return createRequire(join(fromDirectory, 'x.js')).resolve(specifier);
-  } catch {
-    return existing(beside, specifier);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_PACKAGE_PATH_NOT_EXPORTED') return existing(beside, specifier);
+    throw new GemmoeError(
+      'plugin',
+      `plugin ${specifier} is installed, but its package.json offers no entry: ${messageOf(error)}`,
+      'give its "exports" a "default" condition, or name the path of its file',
+      { cause: error },
+    );
   }
 }
 
 function existing(path: string, specifier: string): string {
-  if (existsSync(path)) return path;
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isDirectory()) {
+    throw new GemmoeError('plugin', `plugin ${specifier} is a folder: ${path}`, 'name the file in it');
+  }
+  if (found) return path;
   throw new GemmoeError(
     'not-found',
     `plugin ${specifier} was not found: there is no ${path}, and no installed package of that name`,
@@ -81,7 +95,14 @@ function checkPlugin(value: unknown, path: string): Plugin {
       'write `export default definePlugin({ samplers: [...] })`',
     );
   }
-  const api = (value as { gemmoePlugin?: unknown } | null)?.gemmoePlugin;
+  if (typeof value !== 'object' || value === null) {
+    throw new GemmoeError(
+      'plugin',
+      `plugin ${path}: its default export is ${inspect(value, { depth: 0 })}, which is no plugin`,
+      'write `export default definePlugin({ samplers: [...] })`',
+    );
+  }
+  const api = (value as { gemmoePlugin?: unknown }).gemmoePlugin;
   if (api !== PLUGIN_API) {
     throw new GemmoeError(
       'plugin',
@@ -91,10 +112,32 @@ function checkPlugin(value: unknown, path: string): Plugin {
   }
   const parsed = PluginSchema.safeParse(value);
   if (parsed.success) return value as Plugin;
-  const issue = parsed.error.issues[0];
-  throw new GemmoeError(
+  throw malformed(value, parsed.error.issues[0], path);
+}
+
+/** What each list of a plugin holds, for who got it wrong. */
+const FORMS: Readonly<Record<string, string>> = {
+  samplers: 'a sampler is { name, description, options?, create(options) }',
+  optimizers: 'an optimizer is { name, description, options?, create(options, { store, kernels }) }',
+  schedulers: 'a scheduler is { name, description, options?, create(options, { learningRate, totalSteps }) }',
+  backends: 'a backend is { name, description, options: string[], unavailable(), create(options) }',
+};
+
+function malformed(value: unknown, issue: z.core.$ZodIssue, path: string): GemmoeError {
+  if (issue.code === 'unrecognized_keys') {
+    const parts = Object.keys(FORMS);
+    const nearest = nearestName(issue.keys[0], parts);
+    return new GemmoeError(
+      'plugin',
+      `plugin ${path}: there is no part "${issue.keys[0]}"`,
+      `${nearest ? `did you mean "${nearest}"? ` : ''}parts: ${parts.join(', ')}`,
+    );
+  }
+  let found = value;
+  for (const key of issue.path) found = (found as Record<PropertyKey, unknown> | undefined)?.[key];
+  return new GemmoeError(
     'plugin',
-    `plugin ${path}: ${issue.path.join('.') || 'export'}: ${issue.message}`,
-    'fix the plugin',
+    `plugin ${path}: ${issue.path.join('.')}: ${issue.message}, found ${inspect(found, { depth: 0, breakLength: Infinity })}`,
+    FORMS[String(issue.path[0])],
   );
 }

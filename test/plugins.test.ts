@@ -1,7 +1,9 @@
 // Choosing by name, plugin files from outside, and the container that brings them together.
 
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { builtinBackends } from '../backends/index.ts';
 import { parseKeyValues, parseOptionsText, parseSpec } from '../core/config.ts';
@@ -144,17 +146,62 @@ describe('plugin files', () => {
     expect((await loadPlugin('plugins/sampler.mjs', FIXTURES)).samplers?.length).toBe(1);
     await expect(loadPlugin('./sampler.mjs', FIXTURES)).rejects.toThrow(/plugin \.\/sampler\.mjs was not found/);
     await expect(loadPlugin('no-such-package', FIXTURES)).rejects.toThrow(/no installed package of that name/);
+    await expect(loadPlugin('./plugins', FIXTURES)).rejects.toThrow(/plugin \.\/plugins is a folder/);
+  });
+
+  describe('in packages', () => {
+    const home = mkdtempSync(join(tmpdir(), 'gemmoe-plugin-'));
+    afterAll(() => rmSync(home, { recursive: true }));
+    function install(name: string, exports: unknown): void {
+      const folder = join(home, 'node_modules', name);
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(join(folder, 'package.json'), JSON.stringify({ name, type: 'module', exports }));
+      writeFileSync(join(folder, 'index.js'), 'export default { gemmoePlugin: 1, samplers: [] };');
+    }
+
+    test('come from the user’s node_modules, whatever folder has their name', async () => {
+      install('gemmoe-mine', './index.js');
+      mkdirSync(join(home, 'gemmoe-mine'));
+      expect(await loadPlugin('gemmoe-mine', home)).toEqual({ gemmoePlugin: 1, samplers: [] });
+    });
+
+    test('without an entry that can be found are refused', async () => {
+      install('gemmoe-closed', { import: './index.js' });
+      await expect(loadPlugin('gemmoe-closed', home)).rejects.toThrow(
+        /installed, but its package\.json offers no entry/,
+      );
+    });
   });
 
   test.each([
     ['throws', /throws\.mjs throws when it is loaded: broken on purpose/],
     ['no-default', /no-default\.mjs has no default export/],
     ['wrong-api', /wrong-api\.mjs is made for plugin API 99, this gemmoe has API 1/],
-    ['malformed', /malformed\.mjs: samplers\.0\.create: must be a function/],
-    ['unknown-part', /unknown-part\.mjs: .*sampler/],
+    ['not-an-object', /not-an-object\.mjs: its default export is 5, which is no plugin/],
+    ['malformed', /malformed\.mjs: samplers\.0\.create: must be a function, found undefined/],
+    ['unknown-part', /unknown-part\.mjs: there is no part "sampler"/],
   ])('%s is refused by name', async (name, message) => {
     await expect(load(name)).rejects.toThrow(message);
     await expect(load(name)).rejects.toBeInstanceOf(GemmoeError);
+  });
+
+  test('a malformed one says what is wanted', async () => {
+    await expect(load('malformed')).rejects.toHaveProperty('hint', expect.stringMatching(/a sampler is \{ name/));
+    await expect(load('unknown-part')).rejects.toHaveProperty('hint', expect.stringMatching(/did you mean "samplers"/));
+  });
+
+  test.each([
+    ['makes-nothing', /sampler makes-nothing: create returned undefined, which is no sampler/],
+    ['misspelt', /sampler misspelt: create returned \{ kind: 'tranform'/],
+    ['fails-early', /sampler fails-early throws when it is made: not today/],
+    ['fails-late', /sampler fails-late throws: not now/],
+    ['picks-outside', /sampler picks-outside picked 3/],
+  ])('a sampler that %s is named', async (name, message) => {
+    using gemmoe = compose(await load('unruly'));
+    const draw = () =>
+      createChain(name, gemmoe.samplers, 1).next(Float32Array.of(0, 1, 2), { ids: [0], promptLength: 1, step: 0 });
+    expect(draw).toThrow(message);
+    expect(draw).toThrow(GemmoeError);
   });
 
   test('a name that is taken is refused', async () => {
@@ -206,6 +253,39 @@ describe('the container', () => {
       expect((error as GemmoeError).message).toBe('backend broken cannot run here: it rains');
       expect((error as GemmoeError).hint).toMatch(/usable here: .*reference/);
     }
+  });
+
+  test('a backend that fails to start is named, with its reason', () => {
+    const failing = { name: 'failing', description: '', options: [], unavailable: () => undefined };
+    const create = () => {
+      throw new Error('no memory');
+    };
+    const plugin = definePlugin({ backends: [{ ...failing, create }] });
+    expect(() => createGemmoe({ plugins: [plugin], backend: 'failing' })).toThrow(
+      /backend failing failed to start: no memory/,
+    );
+  });
+
+  test('what stands after the colon goes to the backend as it is; auto takes nothing', () => {
+    const seen: string[] = [];
+    const reference = builtinBackends.backends?.find(({ name }) => name === 'reference');
+    const listening = {
+      ...{ name: 'listening', description: '', options: [], unavailable: () => 'not where one looks' },
+      create: (options: string) => {
+        seen.push(options);
+        return reference!.create('');
+      },
+    };
+    const plugins = [definePlugin({ backends: [listening] })];
+    createGemmoe({ plugins, backend: 'listening:C:\\blas.dll,threads=2' }).close();
+    expect(seen).toEqual(['C:\\blas.dll,threads=2']);
+    expect(() => createGemmoe({ plugins, backend: 'auto:threads=2' })).toThrow(/auto takes no options/);
+  });
+
+  test('closing twice is harmless', () => {
+    const gemmoe = compose();
+    gemmoe.close();
+    expect(() => gemmoe.close()).not.toThrow();
   });
 
   test('auto passes over backends that cannot run', () => {
