@@ -5,6 +5,7 @@ import { parseOptionsText } from '../core/config.ts';
 import { ParameterStore } from '../core/model/parameters.ts';
 import { Registry } from '../core/registry.ts';
 import { builtinPlugins } from '../plugins/index.ts';
+import { decayRuns } from '../plugins/optimizers/decay-runs.ts';
 import { referenceKernels } from './support/kernels.ts';
 
 const schedulers = new Registry('scheduler', builtinPlugins.schedulers ?? []);
@@ -75,6 +76,65 @@ describe('optimizers', () => {
     expect(
       sgd.create(parseOptionsText(sgd, 'momentum=0.9'), { store, kernels }).state().get('velocity')?.shape,
     ).toEqual([3]);
+  });
+
+  /** Weights of one parameter after each step on f(θ) = ½θ², whose gradient is θ, given at twice its size and scaled back. */
+  function descent(spec: string, steps: number): number[] {
+    const store = new ParameterStore('f64');
+    store.declare('before', 'norm', [3]);
+    store.declare('w', 'head', [1]);
+    store.data.fill(1);
+    store.ensureGradients();
+    const [name, options = ''] = spec.split(':');
+    const contribution = optimizers.get(name);
+    const optimizer = contribution.create(parseOptionsText(contribution, options), { store, kernels });
+    return Array.from({ length: steps }, (_, i) => {
+      store.gradient.set(store.data.map((value) => 2 * value));
+      optimizer.step({ step: i + 1, learningRate: 0.1, gradientScale: 0.5 });
+      expect([...store.gradient]).toEqual([0, 0, 0, 0]);
+      return store.get('w').data[0];
+    });
+  }
+
+  test.each<[string, number[]]>([
+    ['sgd', [0.9, 0.81, 0.729]],
+    ['sgd:weightDecay=0.5', [0.85, 0.7225, 0.614125]],
+    // b = g; b = 0.5·b + g; θ -= 0.1·b
+    ['sgd:momentum=0.5', [0.9, 0.76, 0.614]],
+    // θ -= 0.1·(g + 0.5·b)
+    ['sgd:momentum=0.5,nesterov=true', [0.85, 0.6975, 0.559125]],
+    // g stands still in the first step: m̂/√v̂ = 1, and the decay takes 0.1·0.2
+    ['adamw:weightDecay=0.2', [0.88]],
+    ['adamw:weightDecay=0,eps=1', [0.95]],
+  ])('%s descends as PyTorch defines it', (spec, expected) => {
+    descent(spec, expected.length).forEach((value, i) => expect(value).toBeCloseTo(expected[i], 7));
+  });
+
+  test('AdamW follows its equations over steps', () => {
+    let [p, m, v] = [1, 0, 0];
+    const expected = [1, 2, 3, 4].map((t) => {
+      const g = p;
+      p *= 1 - 0.1 * 0.3;
+      m = 0.8 * m + 0.2 * g;
+      v = 0.9 * v + 0.1 * g * g;
+      p -= (0.1 * (m / (1 - 0.8 ** t))) / (Math.sqrt(v / (1 - 0.9 ** t)) + 1e-3);
+      return p;
+    });
+    const found = descent('adamw:beta1=0.8,beta2=0.9,eps=1e-3,weightDecay=0.3', 4);
+    found.forEach((value, i) => expect(value).toBeCloseTo(expected[i], 12));
+  });
+
+  test('neighbours that decay alike are one run', () => {
+    const store = new ParameterStore('f32');
+    store.declare('a', 'norm', [2]);
+    store.declare('b', 'attention', [3, 2]);
+    store.declare('c', 'expert', [4]);
+    store.declare('d', 'norm', [1]);
+    expect(decayRuns(store, ({ role }) => role !== 'norm')).toEqual([
+      { offset: 0, count: 2, decays: false },
+      { offset: 2, count: 10, decays: true },
+      { offset: 12, count: 1, decays: false },
+    ]);
   });
 
   test.each([
