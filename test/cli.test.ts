@@ -77,6 +77,9 @@ describe('what cannot be understood exits with 2 and says what would be', () => 
     [['train', '--preset', 'huge'], /--preset is "huge"/],
     [['train', '--duration', 'soon'], /--duration is "soon"/],
     [['train', 'extra'], /train does not know what "extra" is/],
+    [['train', '--out', '/proc/no/such'], /cannot make the run folder/],
+    [['train', '--out', join(MIXTRAL, 'config.json')], /cannot use .*config\.json as run folder/],
+    [['train', '--out', join(MIXTRAL, 'config.json', 'x')], /cannot/],
     [['train', '--steps', '3', '--duration', '1m'], /--steps and --duration are both given/],
     [['train', '--vocab-size', '300'], /--vocab-size is for a bpe tokenizer/],
     [['prepare', '--out', 'x', '--special', 'a'], /--special is for a bpe tokenizer/],
@@ -331,6 +334,10 @@ describe('models from outside', () => {
     [
       ['--prompt-ids', Array.from({ length: 64 }, () => 1).join(',')],
       /prompt has 64 tokens, the model's context only 64/,
+    ],
+    [
+      ['--prompt-ids', '1', '--sampler', 'greedy', '--temperature', '1'],
+      /--temperature has no place in the chain "greedy"/,
     ],
     [['--prompt-ids', '1', '--sampler', 'gredy'], /there is no sampler named "gredy"/],
   ])('generate %j is refused', (args, message) => {

@@ -3,10 +3,10 @@
 import { GemmoeError } from '../../core/errors.ts';
 import type { GenerationConfig } from '../../core/formats/hugging-face.ts';
 import { Generator } from '../../core/generation/generator.ts';
-import { type ChainSettings, createChain } from '../../core/generation/sampler-chain.ts';
+import { CHAIN_PRESETS, type ChainSettings, createChain } from '../../core/generation/sampler-chain.ts';
 import type { Tokenizer } from '../../core/data/tokenizer.ts';
-import type { Command } from '../command.ts';
-import type { OptionValues } from '../options.ts';
+import type { Command, CommandContext } from '../command.ts';
+import { flagOf, type OptionValues } from '../options.ts';
 import { backendLine, openModel, startServices } from '../services.ts';
 
 /** What the options leave open is the model's own choice; a model that says `do_sample: false` is greedy. */
@@ -58,6 +58,18 @@ function promptOf(options: OptionValues, tokenizer: Tokenizer | undefined, direc
   throw new GemmoeError('usage', 'there is no prompt', 'give one: --prompt TEXT');
 }
 
+/** Options that only the preset chains read; in a chain of the user's own they would be passed over. */
+function refuseUnreadOptions({ options, flagged }: CommandContext): void {
+  if (Object.hasOwn(CHAIN_PRESETS, options.sampler)) return;
+  const given = (['temperature', 'topK', 'topP', 'minP'] as const).find((name) => flagged.includes(name));
+  if (given === undefined) return;
+  throw new GemmoeError(
+    'usage',
+    `--${flagOf(given)} has no place in the chain "${options.sampler}"`,
+    `write it into the chain, or use one of ${Object.keys(CHAIN_PRESETS).join(', ')}`,
+  );
+}
+
 export const generate: Command = {
   name: 'generate',
   summary: 'write text with a model',
@@ -84,6 +96,7 @@ export const generate: Command = {
   ],
   async run(context) {
     const { options, terminal, signal } = context;
+    refuseUnreadOptions(context);
     using services = await startServices(context);
     const { model, tokenizer, directory, generation, original } = openModel(context, services.kernels);
     const prompt = promptOf(options, tokenizer, directory);

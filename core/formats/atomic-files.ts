@@ -76,7 +76,7 @@ function beginDirectory(path: string, replace: boolean): string {
     recoverDirectory(path);
     refuseExisting(path, replace);
     rmSync(temporary, { recursive: true, force: true });
-    mkdirSync(temporary, { recursive: true });
+    makeDirectory(temporary);
   } catch (error) {
     if (error instanceof GemmoeError) throw error;
     throw new GemmoeError('usage', `cannot make ${path}: ${messageOf(error)}`, 'choose a folder you may write to');
@@ -96,6 +96,17 @@ function abandoned(temporary: string, path: string, error: unknown): GemmoeError
   return new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left', {
     cause: error,
   });
+}
+
+/** Makes a folder and its parents. Node's own recursion never ends where a parent refuses with ENOENT, as under /proc. */
+export function makeDirectory(path: string): void {
+  const parent = dirname(path);
+  if (parent !== path && !existsSync(parent)) makeDirectory(parent);
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !statSync(path).isDirectory()) throw error;
+  }
 }
 
 /** Puts the old folder back when a swap was cut short before the new one stood in its place. */

@@ -1,6 +1,6 @@
 // Hugging Face model directories, in and out: config.json, model.safetensors or shards, tokenizer.json, generation_config.json.
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { GemmoeError, messageOf } from '../errors.ts';
@@ -8,7 +8,7 @@ import type { Kernels } from '../kernels.ts';
 import { type ModelConfig, parseModelConfig, ropeBase } from '../model/config.ts';
 import { Transformer } from '../model/transformer.ts';
 import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
-import { writeDirectoryAtomic } from './atomic-files.ts';
+import { makeDirectory, writeDirectoryAtomic } from './atomic-files.ts';
 import { exportFamily, familyOf } from './families/index.ts';
 import { ConfigReader, type Family, type RawConfig, type TensorPlace } from './families/family.ts';
 import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
@@ -82,7 +82,7 @@ export function saveModel(directory: string, model: Transformer, options: SaveOp
 export function writeModelFiles(directory: string, model: Transformer, options: SaveOptions = {}): void {
   const { original, tokenizer } = options;
   const family = exportFamily(model.config);
-  mkdirSync(directory, { recursive: true });
+  makeDirectory(directory);
   writeJson(join(directory, 'config.json'), exportConfig(family, model, original, tokenizer));
   writeTensors(directory, tensorsOf(model, 'data'), options.maxShardBytes ?? MAX_SHARD_BYTES);
   writeJson(join(directory, 'generation_config.json'), options.generation ?? defaultGeneration(original, tokenizer));

@@ -1,9 +1,9 @@
 // The folder of a run, apart from its checkpoints: settings in run.json, nothing overwritten.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { GemmoeError, messageOf } from '../errors.ts';
-import { writeFileAtomic } from '../formats/atomic-files.ts';
+import { makeDirectory, writeFileAtomic } from '../formats/atomic-files.ts';
 import { type RunSettings, RunSettingsSchema } from './settings.ts';
 
 const RUN_FILE = 'run.json';
@@ -45,7 +45,7 @@ export function refuseUsedDirectory(directory: string): void {
   try {
     entries = readdirSync(directory);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return refuseUnwritable(directory);
     throw new GemmoeError(
       'exists',
       `cannot use ${directory} as run folder: ${messageOf(error)}`,
@@ -62,10 +62,26 @@ export function refuseUsedDirectory(directory: string): void {
   );
 }
 
+/** Before an hour of work, not after: the folder will have to be made. */
+function refuseUnwritable(directory: string): void {
+  let ancestor = dirname(directory);
+  while (!existsSync(ancestor) && dirname(ancestor) !== ancestor) ancestor = dirname(ancestor);
+  try {
+    readdirSync(ancestor);
+    accessSync(ancestor, constants.W_OK);
+  } catch (error) {
+    throw new GemmoeError(
+      'usage',
+      `cannot make the run folder ${directory}: ${messageOf(error)}`,
+      'choose another with --out',
+    );
+  }
+}
+
 /** Makes the folder with its run.json. */
 export function createRunDirectory(directory: string, settings: RunSettings): void {
   try {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
   } catch (error) {
     throw new GemmoeError(
       'usage',
