@@ -1,5 +1,6 @@
 // A command is data and a handler.
 
+import { GemmoeError, nearestName } from '../core/errors.ts';
 import type { OptionName, OptionValues } from './options.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -15,7 +16,7 @@ export interface CommandContext {
   readonly cwd: string;
   /** Every command, for help. */
   readonly commands: readonly Command[];
-  /** Aborted by the first Ctrl-C or SIGTERM. */
+  /** Aborted by the first Ctrl-C or SIGTERM, for a command that stops gently. */
   readonly signal: AbortSignal;
 }
 
@@ -29,5 +30,20 @@ export interface Command {
   readonly positional?: { readonly name: string; readonly description: string };
   readonly options: readonly OptionName[];
   readonly examples: readonly string[];
+  /** Heeds `signal` on Ctrl-C; others end at once. */
+  readonly stopsGently?: true;
   run(context: CommandContext): Promise<ExitCode>;
+}
+
+/** The command called `name`. @throws GemmoeError with the nearest one */
+export function findCommand(commands: readonly Command[], name: string): Command {
+  const found = commands.find((command) => command.name === name);
+  if (found) return found;
+  const names = commands.map((command) => command.name);
+  const nearest = nearestName(name, names);
+  throw new GemmoeError(
+    'usage',
+    `there is no command "${name}"`,
+    `${nearest ? `did you mean "${nearest}"? ` : ''}commands: ${names.join(', ')}`,
+  );
 }

@@ -2,12 +2,12 @@
 // The command line: parses, resolves options, runs one command, sets the exit code.
 
 import yargs from 'yargs';
-import { GemmoeError, nearestName } from '../core/errors.ts';
-import type { Command } from './command.ts';
+import { GemmoeError } from '../core/errors.ts';
+import { type Command, findCommand } from './command.ts';
 import { COMMANDS } from './commands/index.ts';
 import { commandHelp, overview } from './help.ts';
-import { flagOf, OPTIONS, type OptionName, optionOf } from './options.ts';
-import { resolveOptions } from './resolve.ts';
+import { COMMON, flagOf, OPTIONS, type OptionName, optionOf } from './options.ts';
+import { refuseUnknownFlags, resolveOptions } from './resolve.ts';
 import { reportError, Terminal } from './terminal.ts';
 
 /** Exit code of a program that a signal ended. */
@@ -41,43 +41,36 @@ function parseCommandLine(args: readonly string[]): CommandLine {
       'greedy-arrays': false,
     });
   const { _: words, $0: _program, h: _alias, ...flags } = parser.parseSync([...args]);
-  if (failure !== undefined) throw new GemmoeError('usage', failure, 'add --help for the options');
+  if (failure !== undefined) {
+    const hint = 'add --help for the options; a value that begins with a dash is written --option=-value';
+    throw new GemmoeError('usage', failure, hint);
+  }
   const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
   return { words: words.map(String), flags: given };
 }
 
-function findCommand(name: string): Command {
-  const found = COMMANDS.find((command) => command.name === name);
-  if (found) return found;
-  const names = COMMANDS.map((command) => command.name);
-  const nearest = nearestName(name, names);
-  throw new GemmoeError(
-    'usage',
-    `there is no command "${name}"`,
-    `${nearest ? `did you mean "${nearest}"? ` : ''}commands: ${names.join(', ')}`,
-  );
-}
-
 /** Runs what the arguments ask for; the exit code. */
 async function run(args: readonly string[]): Promise<number> {
-  const wants = { json: args.includes('--json'), debug: args.includes('--debug') };
+  // until the options are resolved, the flags alone say how to speak
+  let terminal = new Terminal(args.includes('--json'));
+  let isDebugging = args.includes('--debug');
+  const interruption = new AbortController();
   try {
     const { words, flags } = parseCommandLine(args);
     const { help, version, ...rest } = flags;
     const [name, positional, ...extra] = words;
-    const terminal = new Terminal(wants.json);
     if (version) return printVersion(terminal);
-    if (name === undefined) {
-      for (const line of overview(COMMANDS, terminal.columns)) terminal.print(line);
-      return help ? 0 : 2;
-    }
-    const command = findCommand(name);
+    if (name === undefined) return printOverview(terminal, rest, help === true);
+    const command = findCommand(COMMANDS, name);
     if (help) {
       for (const line of commandHelp(command, terminal.columns)) terminal.print(line);
       return 0;
     }
     refuseStrayWords(command, positional, extra);
     const options = await resolveOptions(command.options, { flags: rest, env: process.env, cwd: process.cwd() });
+    terminal = new Terminal(options.json);
+    isDebugging = options.debug;
+    if (command.stopsGently) listenForInterrupts(interruption, terminal);
     const flagged = (Object.keys(OPTIONS) as OptionName[]).filter((option) => flagOf(option) in rest);
     return await command.run({
       flagged,
@@ -86,11 +79,19 @@ async function run(args: readonly string[]): Promise<number> {
       terminal,
       cwd: process.cwd(),
       commands: COMMANDS,
-      signal: interruptSignal(),
+      signal: interruption.signal,
     });
   } catch (error) {
-    return reportError(error, wants);
+    if (interruption.signal.aborted && !isDebugging) return INTERRUPTED;
+    return reportError(error, terminal, isDebugging);
   }
+}
+
+/** What `gemmoe` says without a command, or the flag that it does not know. */
+function printOverview(terminal: Terminal, flags: Readonly<Record<string, unknown>>, isAsked: boolean): number {
+  refuseUnknownFlags(COMMON, flags);
+  for (const line of overview(COMMANDS, terminal.columns)) terminal.print(line);
+  return isAsked ? 0 : 2;
 }
 
 function refuseStrayWords(command: Command, positional: string | undefined, extra: readonly string[]): void {
@@ -110,16 +111,15 @@ async function printVersion(terminal: Terminal): Promise<number> {
   return 0;
 }
 
-/** Aborted by the first Ctrl-C or SIGTERM; the second ends the process at once. */
-function interruptSignal(): AbortSignal {
-  const controller = new AbortController();
+/** The first Ctrl-C or SIGTERM aborts, the second ends the process at once. */
+function listenForInterrupts(controller: AbortController, terminal: Terminal): void {
   const interrupt = () => {
     if (controller.signal.aborted) process.exit(INTERRUPTED);
     controller.abort();
+    terminal.note('stopping; once more to stop at once');
   };
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
-  return controller.signal;
 }
 
 // a reader that has seen enough, as in `gemmoe … | head`, is no error

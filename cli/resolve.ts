@@ -62,10 +62,13 @@ function readFlag(name: OptionName, value: unknown): unknown {
   return typeof value === 'string' ? readText(name, value) : value;
 }
 
+/** Not what else Number() takes: nothing at all, 0x10, Infinity. */
+const DECIMAL = /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
+
 /** Text as what the option wants; what cannot be read stays text, and the schema refuses it. */
 function readText(name: OptionName, text: string): unknown {
   const { kind } = optionOf(name);
-  if (kind === 'number') return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text);
+  if (kind === 'number') return DECIMAL.test(text) ? Number(text) : text;
   if (kind === 'duration') return seconds(text);
   if (kind === 'list') return text.split(',').filter((part) => part !== '');
   if (kind !== 'switch') return text;
@@ -85,11 +88,13 @@ function check(name: OptionName, given: Given | undefined): unknown {
   const parsed = optionOf(name).schema.safeParse(given?.value);
   if (parsed.success) return parsed.data;
   const { message } = parsed.error.issues[0];
-  const found = JSON.stringify(given?.value);
+  // JSON has no Infinity, and would say null
+  const found = typeof given?.value === 'number' ? String(given.value) : JSON.stringify(given?.value);
   throw new GemmoeError('usage', `${given?.source} is ${found}: ${message}`, optionOf(name).description);
 }
 
-function refuseUnknownFlags(names: readonly OptionName[], flags: Readonly<Record<string, unknown>>): void {
+/** @throws GemmoeError for a flag that is none of `names`, with the nearest one */
+export function refuseUnknownFlags(names: readonly OptionName[], flags: Readonly<Record<string, unknown>>): void {
   const known = names.map(flagOf);
   const unknown = Object.keys(flags).find((flag) => !known.includes(flag));
   if (unknown === undefined) return;

@@ -62,13 +62,25 @@ export class Terminal {
 }
 
 /** What went wrong, for people on standard error and, with --json, as the one object; the exit code. */
-export function reportError(error: unknown, options: { readonly json: boolean; readonly debug: boolean }): number {
-  const code = error instanceof GemmoeError ? error.code : 'internal';
-  const hint = error instanceof GemmoeError ? error.hint : 'this is a fault of gemmoe: --debug shows where';
-  const message = messageOf(error);
-  process.stderr.write(`gemmoe: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`);
-  if (options.debug && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
-  if (options.debug && error instanceof Error && error.cause) process.stderr.write(`${String(error.cause)}\n`);
-  if (options.json) process.stdout.write(`${JSON.stringify({ error: { code, message, hint: hint ?? null } })}\n`);
+export function reportError(error: unknown, terminal: Terminal, isDebugging: boolean): number {
+  const { code, message, hint } = asGemmoeError(error);
+  terminal.note(`gemmoe: ${message}${hint === undefined ? '' : `\n  ${hint}`}`);
+  if (isDebugging && error instanceof Error) terminal.note(error.stack ?? '');
+  if (isDebugging && error instanceof Error && error.cause) terminal.note(String(error.cause));
+  terminal.result({ error: { code, message, hint: hint ?? null } });
   return code === 'usage' ? 2 : 1;
+}
+
+/** What others throw, in our terms: the system's refusals and a lack of memory are no faults of ours. */
+function asGemmoeError(error: unknown): GemmoeError {
+  if (error instanceof GemmoeError) return error;
+  const message = messageOf(error);
+  if ((error as NodeJS.ErrnoException | undefined)?.syscall !== undefined) {
+    return new GemmoeError('unavailable', `the system refused: ${message}`, 'check the path, its rights and the disk');
+  }
+  if (error instanceof RangeError && /array length|allocation failed/i.test(message)) {
+    const hint = 'choose a smaller model, batch or sequence; `gemmoe inspect` shows what they need';
+    return new GemmoeError('unavailable', `this does not fit in memory: ${message}`, hint);
+  }
+  return new GemmoeError('internal', message, 'this is a fault of gemmoe: --debug shows where');
 }

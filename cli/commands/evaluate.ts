@@ -16,6 +16,7 @@ export const evaluate: Command = {
   summary: 'measure loss, perplexity and bits per byte of a model on a text',
   options: ['model', 'data', 'textField', 'sequenceLength', 'batchSize', 'backend', 'plugin'],
   examples: ['gemmoe evaluate --model runs/mine --data test.txt'],
+  stopsGently: true,
   async run(context) {
     const { options, terminal, cwd, signal } = context;
     if (options.data.length === 0) throw new GemmoeError('usage', 'no text is named', 'name one: --data FILE');

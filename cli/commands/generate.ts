@@ -94,6 +94,7 @@ export const generate: Command = {
     'gemmoe generate --model DIR --prompt "Once" --sampler greedy --max-new-tokens 80',
     'gemmoe generate --model DIR --prompt "Once" --sampler "top-k:k=40;temperature:value=0.7;sample"',
   ],
+  stopsGently: true,
   async run(context) {
     const { options, terminal, signal } = context;
     refuseUnreadOptions(context);

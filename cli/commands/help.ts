@@ -1,7 +1,6 @@
 // gemmoe help: the overview, one command's help, or the list of options for the README.
 
-import { GemmoeError } from '../../core/errors.ts';
-import type { Command } from '../command.ts';
+import { type Command, findCommand } from '../command.ts';
 import { commandHelp, optionsMarkdown, overview } from '../help.ts';
 
 export const help: Command = {
@@ -11,11 +10,7 @@ export const help: Command = {
   options: ['markdown'],
   examples: ['gemmoe help train', 'gemmoe help --markdown'],
   async run({ options, positional, terminal, commands }) {
-    const command = commands.find(({ name }) => name === positional);
-    if (positional !== undefined && !command) {
-      const names = commands.map(({ name }) => name).join(', ');
-      throw new GemmoeError('usage', `there is no command "${positional}"`, `commands: ${names}`);
-    }
+    const command = positional === undefined ? undefined : findCommand(commands, positional);
     const general = options.markdown ? optionsMarkdown(commands) : overview(commands, terminal.columns);
     for (const line of command ? commandHelp(command, terminal.columns) : general) terminal.print(line);
     terminal.result({ commands: commands.map(({ name, summary }) => ({ name, summary })) });

@@ -235,6 +235,7 @@ export const train: Command = {
     'gemmoe train --data texts/ --tokenizer bpe --preset bpe --steps 5000 --out runs/mine',
     'gemmoe train --resume runs/mine',
   ],
+  stopsGently: true,
   async run(context) {
     const { options, terminal, signal } = context;
     refuseContradictions(options);
