@@ -1,8 +1,12 @@
 // The README's claims about files and functions.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createChain } from '../core/generation/sampler-chain.ts';
+import { loadPlugin } from '../core/load-plugin.ts';
+import { Registry } from '../core/registry.ts';
+import { greedy } from '../plugins/samplers/greedy.ts';
 import { ROOT } from './support/golden.ts';
 
 const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
@@ -32,6 +36,21 @@ describe('every equation points at code that exists', () => {
       ).toBe(true);
     }
   });
+});
+
+test('the plugin that it shows loads and samples', async () => {
+  const block = /```js\n([\s\S]*?)```/.exec(readme)?.[1] ?? '';
+  // inside the repository, where the package can be imported by its name
+  mkdirSync(join(ROOT, '.tmp'), { recursive: true });
+  const folder = mkdtempSync(join(ROOT, '.tmp', 'readme-'));
+  try {
+    writeFileSync(join(folder, 'typo.mjs'), block);
+    const { samplers = [] } = await loadPlugin('./typo.mjs', folder);
+    const chain = createChain('typo:rate=1;greedy', new Registry('sampler', [...samplers, greedy]), 1);
+    expect(chain.next(Float32Array.of(1, 3, 2), { ids: [0], promptLength: 1, step: 0 })).toBe(2);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test('every file and folder of the tree exists', () => {
