@@ -2,7 +2,6 @@
 
 import { availableParallelism } from 'node:os';
 import { existsSync } from 'node:fs';
-import koffi from 'koffi';
 import {
   type BackendContribution,
   type BackendDescription,
@@ -10,23 +9,41 @@ import {
   type MatmulBackend,
 } from '../../core/backend.ts';
 import { parseKeyValues } from '../../core/config.ts';
-import { GemmoeError, messageOf } from '../../core/errors.ts';
+import { GemmoeError, messageOf, nearestName } from '../../core/errors.ts';
 import { scaleMatrix } from '../../core/ops/scale-matrix.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 import { type CblasLibrary, loadCblas, NO_TRANSPOSE, ROW_MAJOR, TRANSPOSE } from './cblas-library.ts';
-import { candidateLibraries, installHint, VENDORS } from './find-library.ts';
+import { candidateLibraries, installHint, mayHaveCblas, VENDORS } from './find-library.ts';
+import { koffiUnavailable, loadKoffi } from './load-koffi.ts';
 
-/** Products of a library. Cases whose result BLAS implementations disagree on (k = 0, beta = 0) are done here. */
+/**
+ * Elements of op(B) from which a product of one row goes to gemv: beyond a million, OpenBLAS's gemm leaves its kernels for small
+ * matrices and takes 2 to 40 times as long. Other libraries do both alike.
+ */
+const GEMV_ELEMENTS = 1_000_000;
+
+/**
+ * Multiplications from which a product gets all threads: below, a second one makes OpenBLAS 12 to 16 % slower on an idle machine
+ * and several times slower where its core has other work; up to 20 million, two are as fast as one.
+ */
+const THREADED_PRODUCTS = 4_000_000;
+
+/** Products of a library. Edges that BLAS implementations have differed on (k = 0, alpha = 0) are done here. */
 export class CblasBackend implements MatmulBackend {
   readonly name = 'cblas';
   private readonly library: CblasLibrary;
   /** Addresses of buffers: a backing store never moves, so asking once is enough. */
   private readonly addresses = new WeakMap<ArrayBufferLike, bigint>();
-  private closed = false;
+  /** The arrays of the call that runs: an address does not keep its array from being collected. */
+  private readonly inUse: (FloatArray | null)[] = [null, null, null];
+  /** Threads of a large product. */
+  private readonly threads: number;
 
   constructor(library: CblasLibrary, threads: number) {
     this.library = library;
     library.setThreads?.(threads);
+    // a library may give fewer than it is asked for
+    this.threads = library.getThreads ? Number(library.getThreads()) : 1;
   }
 
   gemm(
@@ -50,49 +67,47 @@ export class CblasBackend implements MatmulBackend {
     checkGemm(transA, transB, m, n, k, A, aOffset, lda, B, bOffset, ldb, C, cOffset, ldc);
     if (m === 0 || n === 0) return;
     if (k === 0 || alpha === 0) return scaleMatrix(C, cOffset, ldc, m, n, beta);
-    const multiply = C instanceof Float32Array ? this.library.sgemm : this.library.dgemm;
-    multiply(
-      ROW_MAJOR,
-      transA ? TRANSPOSE : NO_TRANSPOSE,
-      transB ? TRANSPOSE : NO_TRANSPOSE,
-      m,
-      n,
-      k,
-      alpha,
-      this.addressOf(A, aOffset),
-      lda,
-      this.addressOf(B, bOffset),
-      ldb,
-      beta,
-      this.addressOf(C, cOffset),
-      ldc,
-    );
+    this.hold(A, B, C);
+    // at every call, as other backends may share the library
+    this.library.setThreads?.(m * n * k < THREADED_PRODUCTS ? 1 : this.threads);
+    const a = this.addressOf(A, aOffset);
+    const b = this.addressOf(B, bOffset);
+    const c = this.addressOf(C, cOffset);
+    const single = C instanceof Float32Array;
+    if (m === 1 && n * k >= GEMV_ELEMENTS) {
+      if (beta === 0) C.fill(0, cOffset, cOffset + n); // a version that scales y by 0 would keep its NaN
+      const gemv = single ? this.library.sgemv : this.library.dgemv;
+      const x = transA ? lda : 1;
+      if (transB) gemv(ROW_MAJOR, NO_TRANSPOSE, n, k, alpha, b, ldb, a, x, beta, c, 1);
+      else gemv(ROW_MAJOR, TRANSPOSE, k, n, alpha, b, ldb, a, x, beta, c, 1);
+    } else {
+      const gemm = single ? this.library.sgemm : this.library.dgemm;
+      const opA = transA ? TRANSPOSE : NO_TRANSPOSE;
+      const opB = transB ? TRANSPOSE : NO_TRANSPOSE;
+      gemm(ROW_MAJOR, opA, opB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    }
+    this.hold(null, null, null);
   }
 
   describe(): BackendDescription {
-    const { vendor, version, path, instructionSet, getThreads } = this.library;
-    return {
-      vendor,
-      version,
-      library: path,
-      instructionSet,
-      threads: getThreads ? Number(getThreads()) : 1,
-      precision: 'f32',
-    };
+    const { vendor, version, path, instructionSet } = this.library;
+    return { vendor, version, library: path, instructionSet, threads: this.threads, precision: 'f32' };
   }
 
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    // unloading a BLAS whose threads still run crashes: the library stays until the process ends
+  /** Does nothing: unloading a BLAS whose threads still run crashes, so it stays until the process ends. */
+  close(): void {}
+
+  private hold(A: FloatArray | null, B: FloatArray | null, C: FloatArray | null): void {
+    this.inUse[0] = A;
+    this.inUse[1] = B;
+    this.inUse[2] = C;
   }
 
-  /** Address of an element; the caller's reference keeps the array alive during the call. */
   private addressOf(array: FloatArray, offset: number): bigint {
     let base = this.addresses.get(array.buffer);
     if (base === undefined) {
       // asking for .buffer has moved a small array off V8's heap, where it could have been moved
-      base = koffi.address(new Uint8Array(array.buffer)) as bigint;
+      base = this.library.addressOf(array.buffer);
       this.addresses.set(array.buffer, base);
     }
     return base + BigInt(array.byteOffset + offset * array.BYTES_PER_ELEMENT);
@@ -112,7 +127,12 @@ function parseCblasOptions(text: string): CblasOptions {
   const values = parseKeyValues(text, 'cblas');
   const unknown = Object.keys(values).find((key) => !KEYS.includes(key));
   if (unknown !== undefined) {
-    throw new GemmoeError('usage', `cblas has no option "${unknown}"`, `options of cblas: ${KEYS.join(', ')}`);
+    const nearest = nearestName(unknown, KEYS);
+    throw new GemmoeError(
+      'usage',
+      `cblas has no option "${unknown}"`,
+      `${nearest ? `did you mean "${nearest}"? ` : ''}options of cblas: ${KEYS.join(', ')}`,
+    );
   }
   const threads = values['threads'] === undefined ? undefined : Number(values['threads']);
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
@@ -129,6 +149,7 @@ function findCblas(named: string | undefined): CblasLibrary {
     }
     return loadCblas(named);
   }
+  loadKoffi(); // its absence is no fault of the libraries that are tried
   const tried: string[] = [];
   for (const path of candidateLibraries(named)) {
     try {
@@ -146,11 +167,11 @@ export const cblasBackend: BackendContribution = {
   description: 'a CBLAS shared library: OpenBLAS, MKL, BLIS, Accelerate',
   options: [
     `library=PATH|${VENDORS.join('|')}: which library, also as cblas:PATH; default: the first found`,
-    'threads=N: threads of the library; default: one for each core',
+    'threads=N: threads for large products; default: one for each core',
   ],
   unavailable() {
-    if (candidateLibraries().length > 0) return undefined;
-    return `no CBLAS library was found: ${installHint()}`;
+    if (!candidateLibraries().some(mayHaveCblas)) return `no CBLAS library was found: ${installHint()}`;
+    return koffiUnavailable();
   },
   create(options) {
     const { library, threads } = parseCblasOptions(options);

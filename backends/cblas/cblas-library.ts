@@ -1,7 +1,7 @@
 // One CBLAS library, bound through koffi: its two products, and what it says of itself.
 
-import koffi from 'koffi';
 import { GemmoeError, messageOf } from '../../core/errors.ts';
+import { type Koffi, loadKoffi } from './load-koffi.ts';
 
 /** A pointer as koffi takes it: an address, or the array itself. */
 export type Pointer = bigint | ArrayBufferView;
@@ -24,6 +24,22 @@ export type Gemm = (
   ldc: number,
 ) => void;
 
+/** cblas_sgemv or cblas_dgemv: y = alpha·op(A)·x + beta·y with a stored A [m,n]. */
+export type Gemv = (
+  order: number,
+  transA: number,
+  m: number,
+  n: number,
+  alpha: number,
+  A: Pointer,
+  lda: number,
+  x: Pointer,
+  incx: number,
+  beta: number,
+  y: Pointer,
+  incy: number,
+) => void;
+
 /** CBLAS's constants. */
 export const ROW_MAJOR = 101;
 export const NO_TRANSPOSE = 111;
@@ -38,22 +54,46 @@ export interface CblasLibrary {
   readonly instructionSet: string;
   readonly sgemm: Gemm;
   readonly dgemm: Gemm;
+  readonly sgemv: Gemv;
+  readonly dgemv: Gemv;
+  /** Address of the first byte of a buffer. */
+  readonly addressOf: (buffer: ArrayBufferLike) => bigint;
   /** Null where the library cannot be told. */
   readonly setThreads: ((count: number) => void) | null;
   readonly getThreads: (() => number) | null;
-  unload(): void;
 }
 
-type Loaded = ReturnType<typeof koffi.load>;
+type Loaded = ReturnType<Koffi['load']>;
 
 const GEMM_PARAMETERS = (real: string) =>
   `(int order, int transA, int transB, int m, int n, int k, ${real} alpha, void *A, int lda, void *B, int ldb, ${real} beta, void *C, int ldc)`;
 
-/** Loads a library. @throws GemmoeError saying why it is none, or cannot be loaded */
+const GEMV_PARAMETERS = (real: string) =>
+  `(int order, int transA, int m, int n, ${real} alpha, void *A, int lda, void *x, int incx, ${real} beta, void *y, int incy)`;
+
+/** Loads a library. @throws GemmoeError saying why it is none, or cannot be used */
 export function loadCblas(path: string): CblasLibrary {
-  let library: Loaded;
+  const koffi = loadKoffi();
+  const library = openLibrary(koffi, path);
+  const sgemm = symbol(library, `void cblas_sgemm${GEMM_PARAMETERS('float')}`);
+  const dgemm = symbol(library, `void cblas_dgemm${GEMM_PARAMETERS('double')}`);
+  const sgemv = symbol(library, `void cblas_sgemv${GEMV_PARAMETERS('float')}`);
+  const dgemv = symbol(library, `void cblas_dgemv${GEMV_PARAMETERS('double')}`);
+  if (!sgemm || !dgemm || !sgemv || !dgemv) throw noCblas(library, path);
+  // MKL takes either width and decides at the first call
+  symbol(library, 'int MKL_Set_Interface_Layer(int layer)')?.(MKL_LP64 as never);
+  if (takesLongIntegers(koffi, library)) throw longIntegers(path);
+  return {
+    path,
+    ...describeVendor(library, path),
+    ...{ sgemm: sgemm as Gemm, dgemm: dgemm as Gemm, sgemv: sgemv as Gemv, dgemv: dgemv as Gemv },
+    addressOf: (buffer) => koffi.address(new Uint8Array(buffer)) as bigint,
+  };
+}
+
+function openLibrary(koffi: Koffi, path: string): Loaded {
   try {
-    library = koffi.load(path);
+    return koffi.load(path);
   } catch (error) {
     throw new GemmoeError(
       'unavailable',
@@ -61,25 +101,38 @@ export function loadCblas(path: string): CblasLibrary {
       'name a CBLAS shared library',
     );
   }
-  const sgemm = symbol(library, `void cblas_sgemm${GEMM_PARAMETERS('float')}`);
-  const dgemm = symbol(library, `void cblas_dgemm${GEMM_PARAMETERS('double')}`);
-  if (!sgemm || !dgemm) {
-    library.unload();
-    throw new GemmoeError('unavailable', `${path} has no cblas_sgemm and cblas_dgemm`, wrongLibraryHint(path));
-  }
-  return {
-    path,
-    ...describeVendor(library, path),
-    sgemm: sgemm as Gemm,
-    dgemm: dgemm as Gemm,
-    unload: () => library.unload(),
-  };
 }
 
-function wrongLibraryHint(path: string): string {
-  if (/64[_.]?|ilp64/i.test(path.split('/').at(-1) ?? ''))
-    return 'a build with 64-bit integers cannot be used: name the 32-bit one';
-  return 'it is a BLAS without the C interface, or none at all: name a library such as libopenblas.so.0';
+const MKL_LP64 = 0;
+
+function noCblas(library: Loaded, path: string): GemmoeError {
+  const suffixed = ['cblas_sgemm64_', 'cblas_sgemm_64'].some((name) => symbol(library, `void ${name}()`) !== null);
+  library.unload();
+  if (suffixed) return longIntegers(path);
+  return new GemmoeError(
+    'unavailable',
+    `${path} has no cblas_sgemm and cblas_dgemm`,
+    'it is a BLAS without the C interface, or none at all: name a library such as libopenblas.so.0',
+  );
+}
+
+function longIntegers(path: string): GemmoeError {
+  return new GemmoeError(
+    'unavailable',
+    `${path} takes 64-bit integers (ILP64)`,
+    'name the build with 32-bit integers, such as libopenblas.so.0',
+  );
+}
+
+/**
+ * Whether integers are 64 bits wide (ILP64), which names of files and symbols need not tell: a count whose low half is 3 and
+ * whose whole is negative is 3 to one build, and nothing to do for the other. As libblastrampoline asks.
+ */
+function takesLongIntegers(koffi: Koffi, library: Loaded): boolean {
+  const largest = symbol(library, 'int cblas_isamax(int64_t n, void *x, int64_t incx)') as
+    ((n: bigint, x: Float32Array, incx: number) => number) | null;
+  if (!largest || koffi.sizeof('void *') !== 8) return false;
+  return largest(-(2n ** 32n) + 3n, Float32Array.of(1, 2, 3), 1) !== 2;
 }
 
 function symbol(library: Loaded, prototype: string): ((...args: never[]) => unknown) | null {

@@ -1,12 +1,12 @@
 // Where CBLAS libraries stand on the systems we know.
 
-import { existsSync, readdirSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, delimiter, join } from 'node:path';
 
 /** What an option may call a vendor, and the file names its library goes by, best first. */
 const VENDOR_FILES: Readonly<Record<string, Readonly<Partial<Record<NodeJS.Platform, readonly string[]>>>>> = {
   openblas: {
-    linux: ['libopenblas.so.0', 'libopenblas.so'],
+    linux: ['libopenblas.so.0', 'libopenblasp.so.0', 'libopenblas.so.3', 'libopenblas.so'],
     darwin: ['libopenblas.0.dylib', 'libopenblas.dylib'],
     win32: ['libopenblas.dll', 'openblas.dll'],
   },
@@ -49,6 +49,14 @@ export function candidateLibraries(vendor?: string): string[] {
   return [ACCELERATE, ...found];
 }
 
+/** Vendors whose libraries always have the C interface. */
+const COMPLETE = ['openblas', 'mkl', 'accelerate'].flatMap((vendor) => Object.values(VENDOR_FILES[vendor]).flat());
+
+/** Whether a library may have the C interface, by its name or by its text: nothing is loaded. */
+export function mayHaveCblas(path: string): boolean {
+  return path === ACCELERATE || COMPLETE.includes(basename(path)) || readFileSync(path).includes('cblas_sgemm\0');
+}
+
 /** How to get a library here. */
 export function installHint(): string {
   const { platform } = process;
@@ -58,27 +66,39 @@ export function installHint(): string {
   return 'install one, on Debian and Ubuntu with `apt-get install libopenblas0-pthread`, or name one: cblas:/path/to/lib.so';
 }
 
+/** Debian's names of machines. */
+const TRIPLES: Readonly<Record<string, string>> = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
+
+/** Folders that Debian keeps a library in while it is not the chosen one. */
+const DEBIAN_ALTERNATIVES = [
+  'openblas-pthread',
+  'openblas-openmp',
+  'openblas-serial',
+  'blis-pthread',
+  'blis-openmp',
+  'blas',
+];
+
 function searchFolders(platform: NodeJS.Platform, env: NodeJS.ProcessEnv): string[] {
   if (platform === 'win32') return (env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
   if (platform === 'darwin') {
     return ['/opt/homebrew/opt/openblas/lib', '/usr/local/opt/openblas/lib', '/opt/homebrew/lib', '/usr/local/lib'];
   }
   const named = (env['LD_LIBRARY_PATH'] ?? '').split(':').filter((folder) => folder !== '');
-  const multiarch = ['x86_64-linux-gnu', 'aarch64-linux-gnu'].flatMap((triple) => [
-    `/usr/lib/${triple}`,
-    ...subfolders(`/usr/lib/${triple}`, [
-      'openblas-pthread',
-      'openblas-openmp',
-      'openblas-serial',
-      'blis-pthread',
-      'blis-openmp',
-      'blas',
-    ]),
-  ]);
+  const triple = TRIPLES[process.arch] ?? '';
+  const multiarch = [`/usr/lib/${triple}`, ...subfolders(`/usr/lib/${triple}`, DEBIAN_ALTERNATIVES)];
+  const conda = env['CONDA_PREFIX'] ? [join(env['CONDA_PREFIX'], 'lib')] : [];
   const intel = ['/opt/intel/oneapi/mkl/latest/lib', '/opt/intel/oneapi/mkl/latest/lib/intel64'];
-  return [...named, ...multiarch, '/usr/lib64', '/usr/lib', '/usr/local/lib', '/usr/local/lib64', ...intel].filter(
-    existsSync,
-  );
+  return [
+    ...named,
+    ...conda,
+    ...multiarch,
+    '/usr/lib64',
+    '/usr/lib',
+    '/usr/local/lib',
+    '/usr/local/lib64',
+    ...intel,
+  ].filter(existsSync);
 }
 
 function subfolders(parent: string, names: readonly string[]): string[] {
