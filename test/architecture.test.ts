@@ -25,7 +25,7 @@ function sourcesOf(folder: string): Source[] {
     .map((entry) => {
       const path = join(entry.parentPath, entry.name);
       const code = readFileSync(path, 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
-      const imports = [...code.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]);
+      const imports = [...code.matchAll(/(?:from|import|require)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]);
       return { path: relative(ROOT, path), code, imports };
     });
 }

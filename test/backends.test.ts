@@ -1,9 +1,12 @@
 // Every built-in backend that is here passes the conformance suite; what is absent is named with the reason.
 
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { mayHaveCblas } from '../backends/cblas/find-library.ts';
+import { koffiBinaryMissing, koffiUnavailable } from '../backends/cblas/load-koffi.ts';
 import { builtinBackends } from '../backends/index.ts';
 import { GemmoeError } from '../core/errors.ts';
 import { bindKernels } from '../core/kernels.ts';
@@ -67,10 +70,31 @@ test('the suite catches a planted fault', () => {
   }
 });
 
+test('a row of the reference has the same bits in every batch', () => {
+  const reference = backendNamed('reference');
+  const [rows, n, k] = [9, 13, 37];
+  for (const transB of [false, true]) {
+    const gemm = { transA: false, transB, m: rows, n, k, alpha: 0.7, beta: 1, offset: 0, gap: 0 };
+    const { A, B, C, ldb } = operandsOf(gemm, 'f32');
+    const product = (from: number, m: number) => {
+      const out = C.slice();
+      reference.gemm(false, transB, m, n, k, 0.7, A, from * k, k, B, 0, ldb, 1, out, from * n, n);
+      return out.slice(from * n, (from + m) * n);
+    };
+    const whole = product(0, rows);
+    for (const m of [1, 2, 3, 5]) {
+      for (let from = 0; from + m <= rows; from++) {
+        expect(product(from, m)).toEqual(whole.slice(from * n, (from + m) * n));
+      }
+    }
+  }
+});
+
+const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-backends-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
 describe('choosing', () => {
   const registry = new Registry('backend', contributions);
-  const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-backends-'));
-  afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
   test('an unknown name lists what there is', () => {
     expect(() => createBackend(registry, 'refrence')).toThrow(GemmoeError);
@@ -111,5 +135,64 @@ describe('choosing', () => {
   test.skipIf(absent)('threads are what was asked for (skipped where no CBLAS is found)', () => {
     expect(createBackend(registry, 'cblas:threads=1').describe().threads).toBe(1);
     expect(createBackend(registry, 'cblas:threads=2').describe().threads).toBe(2);
+  });
+});
+
+describe('looking without loading', () => {
+  test('a library without the C interface is passed over, whatever its name promises', () => {
+    for (const [name, content, expected] of [
+      ['libblas.so.3', 'sgemm_\0dgemm_\0', false],
+      ['libcblas.so.3', 'cblas_sgemm\0cblas_dgemm\0', true],
+      ['libblis.so.4', 'bli_sgemm\0', false],
+      ['libopenblas.so.0', 'not even read', true],
+    ] as const) {
+      const path = join(scratch, name);
+      writeFileSync(path, content);
+      expect(mayHaveCblas(path), name).toBe(expected);
+    }
+  });
+
+  test('koffi without its binary is a reason', () => {
+    const modules = join(scratch, 'node_modules');
+    const koffi = join(modules, 'koffi');
+    mkdirSync(koffi, { recursive: true });
+    // systems that no folder above the scratch folder has a binary for
+    expect(koffiBinaryMissing(koffi, 'plan9')).toMatch(/no binary for plan9: .*npm install/);
+    mkdirSync(join(modules, '@koromix', 'koffi-amiga-x64'), { recursive: true });
+    expect(koffiBinaryMissing(koffi, 'plan9')).toBeDefined();
+    expect(koffiBinaryMissing(koffi, 'amiga')).toBeUndefined();
+    mkdirSync(join(koffi, 'build', 'koffi'), { recursive: true });
+    expect(koffiBinaryMissing(koffi, 'plan9')).toBeUndefined();
+  });
+});
+
+const cannotBuild = spawnSync('cc', ['--version']).status !== 0 || koffiUnavailable() !== undefined;
+
+describe.skipIf(cannotBuild)('libraries that cannot be used (skipped where no C compiler or no koffi is found)', () => {
+  const registry = new Registry('backend', contributions);
+  const PRODUCTS = 'void cblas_sgemm() {} void cblas_dgemm() {} void cblas_sgemv() {} void cblas_dgemv() {}';
+
+  /** Builds a shared library and gives the spec that names it. */
+  function build(name: string, source: string): string {
+    const path = join(scratch, name);
+    execFileSync('cc', ['-shared', '-fPIC', '-x', 'c', '-o', path, '-'], { input: source });
+    return `cblas:${path}`;
+  }
+
+  test.each([
+    ['plain.so', `${PRODUCTS} long long cblas_isamax(long long n) { return n < 0 ? 0 : 2; }`],
+    ['suffixed.so', 'void cblas_sgemm64_() {} void cblas_dgemm64_() {}'],
+  ])('64-bit integers are refused: %s', (name, source) => {
+    expect(() => createBackend(registry, build(name, source))).toThrow(/takes 64-bit integers/);
+  });
+
+  test('without the C interface', () => {
+    expect(() => createBackend(registry, build('fortran.so', 'void sgemm_() {}'))).toThrow(/has no cblas_sgemm/);
+  });
+
+  test('the same library with 32-bit integers is taken, and says what it is not', () => {
+    const spec = build('short.so', `${PRODUCTS} int cblas_isamax(int n) { return n < 0 ? 0 : n - 1; }`);
+    const { vendor, threads, library } = createBackend(registry, spec).describe();
+    expect({ vendor, threads, library }).toEqual({ vendor: 'unknown', threads: 1, library: join(scratch, 'short.so') });
   });
 });

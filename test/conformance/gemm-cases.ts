@@ -42,6 +42,15 @@ export const GEMM_CASES: readonly GemmCase[] = SIZES.flatMap(([m, n, k], i) =>
   })),
 );
 
+/** Products that backends are apt to send another way: one row with a large matrix, and one worth several threads. */
+export const LARGE_GEMM_CASES: readonly GemmCase[] = [0, 1, 2, 3].flatMap((transposes) => {
+  const common = { transA: transposes >= 2, transB: transposes % 2 === 1, alpha: -0.5, offset: 3, gap: 5 };
+  return [
+    { ...common, m: 1, n: 1031, k: 997, beta: transposes % 3 === 0 ? 0 : 0.5 },
+    { ...common, m: 161, n: 173, k: 163, beta: transposes % 3 === 0 ? 0.5 : 0 },
+  ];
+});
+
 /** Operands of a case, with guard values around and between the rows of C. */
 export interface GemmOperands {
   readonly A: FloatArray;
@@ -100,14 +109,14 @@ export function gemmFault(
     if (column >= n) continue;
     let sum = 0;
     let size = 0;
-    for (let p = 0; p < k; p++) {
+    for (let p = 0; p < (alpha === 0 ? 0 : k); p++) {
       const a = A[offset + (transA ? p * lda + row : row * lda + p)];
       const b = B[offset + (transB ? column * ldb + p : p * ldb + column)];
       sum += a * b;
       size += Math.abs(a * b);
     }
     const kept = beta === 0 ? 0 : beta * before[i];
-    const truth = (k === 0 ? 0 : alpha * sum) + kept;
+    const truth = alpha * sum + kept;
     const bound = 2 * Math.max(1, k) * epsilon * (Math.abs(alpha) * size + Math.abs(kept));
     const isClose = Number.isFinite(truth) ? Math.abs(after[i] - truth) <= bound : Object.is(after[i], truth);
     if (!isClose) return `C[${row},${column}] is ${after[i]}, not ${truth} (allowed error ${bound})`;

@@ -4,7 +4,15 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { MatmulBackend } from '../../core/backend.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
-import { GEMM_CASES, type GemmCase, gemmFault, type GemmOperands, nameOf, operandsOf } from './gemm-cases.ts';
+import {
+  GEMM_CASES,
+  type GemmCase,
+  gemmFault,
+  type GemmOperands,
+  LARGE_GEMM_CASES,
+  nameOf,
+  operandsOf,
+} from './gemm-cases.ts';
 
 const PLAIN: GemmCase = {
   ...{ transA: false, transB: false, m: 3, n: 4, k: 5, alpha: 1, beta: 0, offset: 0, gap: 0 },
@@ -36,6 +44,11 @@ export function describeMatmulBackend(
       test.each(GEMM_CASES.map((gemm) => [nameOf(gemm), gemm] as const))('%s', (_, gemm) => {
         expect(faultOf(backend, gemm, operandsOf(gemm, type))).toBeUndefined();
       });
+      test.each(LARGE_GEMM_CASES.map((gemm) => [nameOf(gemm), gemm] as const))('%s', (_, gemm) => {
+        const operands = operandsOf(gemm, type);
+        if (gemm.beta === 0) for (let i = 0; i < gemm.n; i++) operands.C[gemm.offset + i] = Number.NaN;
+        expect(faultOf(backend, gemm, operands)).toBeUndefined();
+      });
       describeEdges(backend, type);
     });
 
@@ -48,15 +61,19 @@ export function describeMatmulBackend(
         ...{ transA: fc.boolean(), transB: fc.boolean(), m: size, n: size, k: size },
         ...{ alpha: factor, beta: factor, offset: size, gap: size },
       });
-      const holds = fc.property(gemm, fc.nat(), (one, seed) => {
-        const fault = faultOf(backend, one, operandsOf(one, 'f32', seed));
+      const holds = fc.property(gemm, fc.constantFrom(...types), fc.nat(), (one, type, seed) => {
+        const fault = faultOf(backend, one, operandsOf(one, type, seed));
         if (fault !== undefined) throw new Error(`${nameOf(one)}: ${fault}`);
       });
       fc.assert(holds, { numRuns: 200, seed: 42 });
     });
 
-    test('the same call twice gives the same bits', () => {
-      const gemm = { ...PLAIN, m: 65, n: 67, k: 129 };
+    test.each([
+      [65, 67, 129],
+      [1, 1031, 997],
+      [161, 173, 163],
+    ])('the same call twice gives the same bits: %ix%ix%i', (m, n, k) => {
+      const gemm = { ...PLAIN, m, n, k };
       const [first, second] = [operandsOf(gemm, 'f32'), operandsOf(gemm, 'f32')];
       multiply(backend, gemm, first);
       multiply(backend, gemm, second);
@@ -89,6 +106,13 @@ function describeEdges(backend: MatmulBackend, type: 'f32' | 'f64'): void {
     operands.C.fill(Number.NaN, 0, 12);
     multiply(backend, gemm, operands);
     expect([...operands.C.subarray(0, 12)].every(Number.isFinite)).toBe(true);
+  });
+
+  test('alpha = 0 reads neither A nor B: NaN in them does not spread', () => {
+    const gemm = { ...PLAIN, alpha: 0, beta: 2 };
+    const operands = operandsOf(gemm, type);
+    operands.A[1] = operands.B[6] = Number.NaN;
+    expect(faultOf(backend, gemm, operands)).toBeUndefined();
   });
 
   test.each([Number.NaN, Infinity, -Infinity])('%d in A and in B reaches what it should, and nothing else', (value) => {
