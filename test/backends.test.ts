@@ -150,6 +150,7 @@ describe('looking without loading', () => {
       writeFileSync(path, content);
       expect(mayHaveCblas(path), name).toBe(expected);
     }
+    expect(mayHaveCblas(scratch)).toBe(false);
   });
 
   test('koffi without its binary is a reason', () => {

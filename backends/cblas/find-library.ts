@@ -54,7 +54,12 @@ const COMPLETE = ['openblas', 'mkl', 'accelerate'].flatMap((vendor) => Object.va
 
 /** Whether a library may have the C interface, by its name or by its text: nothing is loaded. */
 export function mayHaveCblas(path: string): boolean {
-  return path === ACCELERATE || COMPLETE.includes(basename(path)) || readFileSync(path).includes('cblas_sgemm\0');
+  if (path === ACCELERATE || COMPLETE.includes(basename(path))) return true;
+  try {
+    return readFileSync(path).includes('cblas_sgemm\0');
+  } catch {
+    return false; // a folder, or not ours to read
+  }
 }
 
 /** How to get a library here. */
