@@ -167,7 +167,8 @@ describe('looking without loading', () => {
   });
 });
 
-const cannotBuild = spawnSync('cc', ['--version']).status !== 0 || koffiUnavailable() !== undefined;
+const COMPILER: string = process.env['CC'] ?? 'cc';
+const cannotBuild = spawnSync(COMPILER, ['--version']).status !== 0 || koffiUnavailable() !== undefined;
 
 describe.skipIf(cannotBuild)('libraries that cannot be used (skipped where no C compiler or no koffi is found)', () => {
   const registry = new Registry('backend', contributions);
@@ -176,7 +177,7 @@ describe.skipIf(cannotBuild)('libraries that cannot be used (skipped where no C 
   /** Builds a shared library and gives the spec that names it. */
   function build(name: string, source: string): string {
     const path = join(scratch, name);
-    execFileSync('cc', ['-shared', '-fPIC', '-x', 'c', '-o', path, '-'], { input: source });
+    execFileSync(COMPILER, ['-shared', '-fPIC', '-x', 'c', '-o', path, '-'], { input: source });
     return `cblas:${path}`;
   }
 
