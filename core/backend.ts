@@ -26,7 +26,8 @@ export interface BackendDescription {
  *
  * - Blocking: when it returns, C is complete. The caller allocates; nothing is kept after the call.
  * - C may share a buffer with A or B as long as the elements do not overlap.
- * - m, n or k of 0 is legal: m or n = 0 does nothing, k = 0 scales C by beta.
+ * - m, n or k of 0 is legal: m or n = 0 does nothing, k = 0 scales C by beta. alpha = 0 reads neither A nor B: it scales C by
+ *   beta, as k = 0 does.
  * - beta = 0 never reads C, so NaN in C does not spread. NaN and Inf in A and B do, as IEEE 754 says.
  * - Only the elements of C are written: gaps between rows (ldc > n) and everything around stay as they were.
  * - A size that is not a non-negative integer, a leading dimension below its row length, or a range that leaves its array

@@ -23,10 +23,10 @@ import { koffiUnavailable, loadKoffi } from './load-koffi.ts';
 const GEMV_ELEMENTS = 1_000_000;
 
 /**
- * Multiplications from which a product gets all threads: below, a second one makes OpenBLAS 12 to 16 % slower on an idle machine
- * and several times slower where its core has other work; up to 20 million, two are as fast as one.
+ * Multiplications from which a product gets all threads: below, a second one gains nothing on an idle machine and makes
+ * OpenBLAS several times slower where its core has other work, as it spins while it waits.
  */
-const THREADED_PRODUCTS = 4_000_000;
+const THREADED_PRODUCTS = 20_000_000;
 
 /** Products of a library. Edges that BLAS implementations have differed on (k = 0, alpha = 0) are done here. */
 export class CblasBackend implements MatmulBackend {
