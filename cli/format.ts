@@ -47,6 +47,12 @@ export function table(rows: readonly (readonly string[])[], indent = '  '): stri
   );
 }
 
+/** Text without what would steer a terminal; a model may write any byte. */
+export function printable(text: string): string {
+  // oxlint-disable-next-line no-control-regex
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '\u{FFFD}');
+}
+
 /** Text in lines of at most `width` columns, broken at spaces. */
 export function wrapped(text: string, width: number): string[] {
   return text.split('\n').flatMap((paragraph) => {

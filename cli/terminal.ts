@@ -1,6 +1,8 @@
 // What is written where: results on standard output, everything else on standard error when --json is given.
 
+import { basename, relative } from 'node:path';
 import { GemmoeError, messageOf } from '../core/errors.ts';
+import { printable } from './format.ts';
 
 /** The two streams of a command. */
 export class Terminal {
@@ -29,7 +31,7 @@ export class Terminal {
 
   /** Text for people, without a line end. */
   write(text: string): void {
-    this.stream.write(text);
+    this.stream.write(this.isInteractive ? printable(text) : text);
   }
 
   /** A line beside the result: what was chosen, how fast it went. */
@@ -59,6 +61,14 @@ export class Terminal {
   private get stream(): NodeJS.WriteStream {
     return this.isJson ? process.stderr : process.stdout;
   }
+}
+
+/** How this program was called, for commands that are shown to be copied. */
+export function programName(): string {
+  const script = process.argv[1];
+  if (basename(script) !== 'main.js') return basename(script);
+  const path = relative(process.cwd(), script);
+  return `node ${path.startsWith('..') ? script : path}`;
 }
 
 /** What went wrong, for people on standard error and, with --json, as the one object; the exit code. */

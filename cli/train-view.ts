@@ -8,7 +8,7 @@ import type {
   RunSummary,
   StepRecord,
 } from '../core/training/events.ts';
-import { bytes, duration, grouped, scaled, table, wrapped } from './format.ts';
+import { bytes, duration, grouped, printable, scaled, table, wrapped } from './format.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Weight of the newest step in what is shown smoothed. */
@@ -46,6 +46,11 @@ export class TrainView implements RunObserver {
     this.onReport = onReport;
   }
 
+  /** Before the plan: data are read, and steps may be timed. */
+  preparing(): void {
+    if (this.terminal.isInteractive) this.terminal.live('reading the data…');
+  }
+
   planned(plan: RunPlan): void {
     this.plan = plan;
     for (const line of planLines(plan)) this.terminal.print(line);
@@ -73,6 +78,7 @@ export class TrainView implements RunObserver {
 
   private progress({ step, learningRate }: StepRecord): string {
     const { steps = step, tokensPerStep = 0 } = this.plan ?? {};
+    if (step === steps && this.terminal.isInteractive) return `step ${step}/${steps}  validating on all held-out text…`;
     const rate = (1000 * tokensPerStep) / this.milliseconds.value;
     const left = ((steps - step) * this.milliseconds.value) / 1000;
     const parts = [
@@ -86,7 +92,7 @@ export class TrainView implements RunObserver {
   }
 
   private sample(text: string): void {
-    for (const line of wrapped(text.trim(), this.terminal.columns - 4)) this.terminal.print(`  | ${line}`);
+    for (const line of wrapped(printable(text.trim()), this.terminal.columns - 4)) this.terminal.print(`  | ${line}`);
   }
 }
 
@@ -140,7 +146,7 @@ export function summaryLines(summary: RunSummary, columns: number): string[] {
   ];
   return [
     '',
-    ...wrapped(sample?.trim() ?? '', Math.min(columns, 80) - 4).map((line) => `  | ${line}`),
+    ...wrapped(printable(sample?.trim() ?? ''), Math.min(columns, 80) - 4).map((line) => `  | ${line}`),
     '',
     ...table(rows, ''),
   ];

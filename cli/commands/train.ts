@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { GemmoeError } from '../../core/errors.ts';
+import { GemmoeError, messageOf } from '../../core/errors.ts';
 import { readModelConfig } from '../../core/formats/hugging-face.ts';
 import { type ModelConfig, parseModelConfig } from '../../core/model/config.ts';
 import { PRESETS, type Recipe } from '../../core/model/presets.ts';
@@ -17,6 +17,7 @@ import { refuseOtherSettings } from '../resume-check.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
 import { startServices } from '../services.ts';
+import { programName, type Terminal } from '../terminal.ts';
 import { planLines, summaryLines, TrainView } from '../train-view.ts';
 
 /** Vocabulary of a bpe tokenizer. */
@@ -165,6 +166,17 @@ function refuseContradictions({ steps, duration, dryRun, resume: resumed, tokeni
   );
 }
 
+/** Writes the report; one that cannot be written is said, and stops no run. */
+function reporterOf(directory: string, terminal: Terminal): () => void {
+  return () => {
+    try {
+      writeReport(directory);
+    } catch (error) {
+      terminal.note(`the report could not be written: ${messageOf(error)}`);
+    }
+  };
+}
+
 function timestamp(): string {
   const now = new Date();
   const two = (value: number) => String(value).padStart(2, '0');
@@ -177,7 +189,8 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
   const shown = folder.startsWith('..') ? summary.runDirectory : folder;
   terminal.result(summary);
   if (summary.interrupted) {
-    terminal.print(`stopped after step ${summary.steps}, saved. Go on with: gemmoe train --resume ${shown}`);
+    terminal.print(`stopped after step ${summary.steps}, saved. Go on with`);
+    terminal.print(`  ${programName()} train --resume ${shown}`);
     return 130;
   }
   for (const line of summaryLines(summary, terminal.columns)) terminal.print(line);
@@ -186,7 +199,8 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
   terminal.print('  model/         the model as a Hugging Face directory');
   terminal.print('  report.html    curves, expert load, samples');
   terminal.print('  metrics.jsonl  every step; checkpoints/ to go on from');
-  terminal.print(`write more with: gemmoe generate --model ${shown} --prompt "..."`);
+  terminal.print('write more with');
+  terminal.print(`  ${programName()} generate --model ${shown} --prompt "..."`);
   return 0;
 }
 
@@ -201,10 +215,12 @@ async function startNew(context: CommandContext, services: RunServices): Promise
     terminal.result(plan);
     return 0;
   }
-  const view = new TrainView(terminal, () => writeReport(directory));
+  const report = reporterOf(directory, terminal);
+  const view = new TrainView(terminal, report);
+  view.preparing();
   const summary = await trainRun(settings, directory, services, view, { signal, ...horizon });
   terminal.clearLive();
-  writeReport(directory);
+  report();
   return finish(summary, context);
 }
 
@@ -247,11 +263,13 @@ export const train: Command = {
     const stored = readRunSettings(directory);
     using services = await startServices({ ...context, options: withStored(options, stored) });
     refuseOtherSettings(stored, settingsFrom(context, services.backend.name).settings, context.flagged, directory);
-    const view = new TrainView(terminal, () => writeReport(directory));
+    const report = reporterOf(directory, terminal);
+    const view = new TrainView(terminal, report);
+    view.preparing();
     const steps = options.steps === undefined ? {} : { steps: options.steps };
     const summary = await resume(directory, services, view, { signal, ...steps });
     terminal.clearLive();
-    writeReport(directory);
+    report();
     return finish(summary, context);
   },
 };

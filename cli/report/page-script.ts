@@ -3,50 +3,89 @@
 export const PAGE_SCRIPT = `
 const style = getComputedStyle(document.documentElement);
 const color = (name) => style.getPropertyValue(name).trim();
+const dark = matchMedia('(prefers-color-scheme: dark)');
+const accent = color('--accent');
 const axis = () => ({ stroke: color('--soft'), grid: { stroke: color('--line'), width: 1 }, ticks: { stroke: color('--line'), width: 1 } });
-const charts = [];
+const redraws = [];
+const widthOf = (host) => Math.max(240, host.clientWidth);
 function chart(id, height, series, data, options = {}) {
   const host = document.getElementById(id);
   if (!host || data[0].length === 0) return;
-  const width = () => Math.max(240, host.clientWidth);
   const plot = new uPlot({
-    width: width(), height, scales: { x: { time: false }, ...options.scales },
+    width: widthOf(host), height, scales: { x: { time: false }, ...options.scales },
     axes: [axis(), { ...axis(), size: 64, ...options.axis }], cursor: { drag: { x: true, y: false } },
-    series: [{ label: 'step' }, ...series], legend: { live: true },
+    series: [{ label: 'step', value: (p, v) => v == null ? '–' : Math.round(v) }, ...series], legend: { live: true },
   }, data, host);
-  charts.push([plot, width, height]);
+  redraws.push(() => plot.setSize({ width: widthOf(host), height }));
 }
+// a centred mean: it does not lag behind a falling curve
 function smoothed(values) {
-  let mean = 0, weight = 0;
-  return values.map((value) => { mean = 0.95 * mean + 0.05 * value; weight = 0.95 * weight + 0.05; return mean / weight; });
+  const sums = [0];
+  for (const value of values) sums.push(sums.at(-1) + value);
+  const half = Math.round(values.length / 40), end = values.length - 1;
+  return values.map((_, i) => {
+    const first = i - Math.min(half, i), last = i + Math.min(half, i, end - i);
+    return (sums[last + 1] - sums[first]) / (last + 1 - first);
+  });
 }
 const shown = (digits) => (plot, value) => value == null ? '–' : value.toFixed(digits);
 const short = (plot, values) => values.map((value) => value == null ? '' : value >= 1000 ? value / 1000 + 'k' : String(+value.toPrecision(3)));
 const tiny = (plot, values) => values.map((value) => value === 0 ? '0' : value.toExponential(0));
-const accent = color('--accent');
+const line = (label, digits, extra) => ({ label, stroke: accent, width: 1, value: shown(digits), points: { show: false }, ...extra });
 
+const { step, loss, rate, norm, milliseconds } = DATA.curves;
 const atSteps = new Map(DATA.evaluations);
-const all = [...new Set([...DATA.step, ...atSteps.keys()])].sort((a, b) => a - b);
-const place = new Map(DATA.step.map((step, i) => [step, i]));
-const smooth = smoothed(DATA.loss);
-const pick = (values) => all.map((step) => place.has(step) ? values[place.get(step)] : null);
+const all = [...new Set([...step, ...atSteps.keys()])].sort((a, b) => a - b);
+const place = new Map(step.map((value, i) => [value, i]));
+const smooth = smoothed(loss);
+const pick = (values) => all.map((value) => place.has(value) ? values[place.get(value)] : null);
 chart('loss', 320, [
-  { label: 'training', stroke: accent + '55', width: 1, value: shown(3), spanGaps: true, points: { show: false } },
-  { label: 'smoothed', stroke: accent, width: 2, value: shown(3), spanGaps: true, points: { show: false } },
+  line('training', 3, { stroke: accent + '55', spanGaps: true }),
+  line('smoothed', 3, { width: 2, spanGaps: true }),
   { label: 'validation', stroke: '#d1495b', width: 1.5, value: shown(4), spanGaps: true, points: { show: true, size: 7, fill: '#d1495b' } },
-], [all, pick(DATA.loss), pick(smooth), all.map((step) => atSteps.get(step) ?? null)]);
-chart('rate', 200, [{ label: 'rate', stroke: accent, width: 2, value: (p, v) => v == null ? '–' : v.toExponential(2), points: { show: false } }],
-  [DATA.step, DATA.rate], { axis: { values: tiny } });
-chart('norm', 200, [{ label: 'norm', stroke: accent, width: 1, value: shown(3), points: { show: false } }], [DATA.step, DATA.norm]);
-chart('speed', 180, [{ label: 'tokens/s', stroke: accent, width: 1, value: shown(0), points: { show: false } }],
-  [DATA.step, DATA.milliseconds.map((ms) => 1000 * DATA.tokensPerStep / ms)], { axis: { values: short }, scales: { y: { range: (p, low, high) => [0, high * 1.1] } } });
-DATA.experts.forEach((experts, layer) => {
+], [all, pick(loss), pick(smooth), all.map((value) => atSteps.get(value) ?? null)]);
+chart('rate', 200, [line('rate', 0, { width: 2, value: (p, v) => v == null ? '–' : v.toExponential(2) })], [step, rate], { axis: { values: tiny } });
+chart('norm', 200, [line('norm', 3)], [step, norm]);
+chart('speed', 180, [line('tokens/s', 0)], [step, milliseconds.map((ms) => 1000 * DATA.tokensPerStep / ms)],
+  { axis: { values: short }, scales: { y: { range: (p, low, high) => [0, high * 1.1] } } });
+
+function expertLines(id, experts) {
   const hue = (i) => 'hsl(' + Math.round(360 * i / experts.length + 200) % 360 + ' 65% 50%)';
   const even = 1 / experts.length;
-  chart('experts-' + layer, 220, [
-    ...experts.map((_, i) => ({ label: String(i), stroke: hue(i), width: 1.5, value: shown(3), points: { show: false } })),
-    { label: 'even', stroke: color('--soft'), dash: [6, 4], width: 1, value: shown(3), points: { show: false } },
-  ], [DATA.step, ...experts.map(smoothed), DATA.step.map(() => even)], { scales: { y: { range: (p, low, high) => [0, Math.max(2 * even, high * 1.05)] } } });
-});
-addEventListener('resize', () => charts.forEach(([plot, width, height]) => plot.setSize({ width: width(), height })));
+  chart(id, 220, [
+    ...experts.map((_, i) => line(String(i), 3, { stroke: hue(i), width: 1.5 })),
+    line('even', 3, { stroke: color('--soft'), dash: [6, 4] }),
+  ], [DATA.load.step, ...experts.map(smoothed), DATA.load.step.map(() => even)],
+  { scales: { y: { range: (p, low, high) => [0, Math.max(2 * even, high * 1.05)] } } });
+}
+// one row an expert: ground is an even share, full colour a quarter or four times of it
+function expertMap(id, experts) {
+  const host = document.getElementById(id), canvas = document.createElement('canvas'), note = document.createElement('p');
+  const points = DATA.load.step.length, row = Math.max(3, Math.min(12, Math.floor(240 / experts.length)));
+  const [low, full] = dark.matches ? [14, 58] : [96, 46];
+  host.append(canvas, note);
+  const draw = () => {
+    const scale = devicePixelRatio || 1, width = widthOf(host), height = row * experts.length;
+    Object.assign(canvas, { width: width * scale, height: height * scale });
+    canvas.style.cssText = 'display:block;width:' + width + 'px;height:' + height + 'px';
+    const context = canvas.getContext('2d');
+    context.scale(scale, scale);
+    experts.forEach((curve, i) => curve.forEach((share, x) => {
+      const t = Math.max(-1, Math.min(1, Math.log2(Math.max(share, 1e-9) * experts.length) / 2)), strength = Math.abs(t);
+      context.fillStyle = 'hsl(' + (t < 0 ? 215 : 20) + ' ' + 80 * strength + '% ' + (low + (full - low) * strength) + '%)';
+      context.fillRect(x * width / points, i * row, width / points + 1, row);
+    }));
+  };
+  const say = (x, i) => note.textContent = x === undefined ? 'steps ' + Math.round(DATA.load.step[0]) + ' to ' + Math.round(DATA.load.step.at(-1)) + ', expert 0 on top'
+    : 'step ' + Math.round(DATA.load.step[x]) + ', expert ' + i + ': ' + (100 * experts[i][x]).toFixed(2) + ' %, even ' + (100 / experts.length).toFixed(2) + ' %';
+  canvas.addEventListener('mousemove', ({ offsetX, offsetY }) => say(
+    Math.max(0, Math.min(points - 1, Math.floor(offsetX / canvas.clientWidth * points))), Math.max(0, Math.min(experts.length - 1, Math.floor(offsetY / row)))));
+  canvas.addEventListener('mouseleave', () => say());
+  say();
+  draw();
+  redraws.push(draw);
+}
+DATA.load.layers.forEach((experts, layer) => (experts.length > DATA.mostLines ? expertMap : expertLines)('experts-' + layer, experts));
+addEventListener('resize', () => redraws.forEach((redraw) => redraw()));
+dark.addEventListener('change', () => location.reload());
 `;

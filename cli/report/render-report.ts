@@ -2,51 +2,67 @@
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { activeParameters, totalParameters } from '../../core/model/config.ts';
-import type { EvaluationRecord, RunRecord, StepRecord } from '../../core/training/events.ts';
+import type { RunRecord, SampleRecord } from '../../core/training/events.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
-import { grouped } from '../format.ts';
+import { grouped, scaled } from '../format.ts';
+import { collect, type Collected } from './collect.ts';
 import { PAGE_SCRIPT } from './page-script.ts';
 import { PAGE_STYLE } from './page-style.ts';
 
-/** Points of a curve: longer runs are thinned by means over equal stretches. */
-const MAX_POINTS = 1200;
+/** Experts of a layer that are drawn as lines; more are a heat map. */
+const MOST_LINES = 12;
 
-/** The page. */
-export function renderReport(settings: RunSettings, records: readonly RunRecord[]): string {
-  const steps = records.filter((record) => record.kind === 'step');
-  const evaluations = records.filter((record) => record.kind === 'evaluation');
-  const samples = records.filter((record) => record.kind === 'sample');
+/** The page. @param name what the run is called, its folder's name */
+export function renderReport(name: string, settings: RunSettings, records: Iterable<RunRecord>): string {
+  const run = collect(records);
+  const { curves, load, evaluations, samples } = run;
   const data = {
-    ...curves(steps),
+    curves,
+    load,
     evaluations: evaluations.map(({ step, loss }) => [step, loss]),
-    experts: load(steps),
+    tokensPerStep: settings.batchSize * settings.sequenceLength,
+    mostLines: MOST_LINES,
   };
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>gemmoe run: ${evaluations.at(-1)?.loss.toFixed(3) ?? 'in progress'}</title>
+<title>${escaped(name)}: ${evaluations.at(-1)?.loss.toFixed(3) ?? 'in progress'}</title>
 <style>${readUplot('uPlot.min.css')}${PAGE_STYLE}</style>
 </head>
 <body>
-<header><h1>gemmoe run</h1>${figures(steps, evaluations)}</header>
+<header><h1>${escaped(name)}</h1><p>${escaped(recipe(settings))}</p>${figures(run)}</header>
 <main>
-<section><h2>Loss</h2><p>Nats per token. Thin: every step. Thick: smoothed. Dots: validation.</p><div id="loss"></div></section>
-<section class="pair"><div><h2>Learning rate</h2><div id="rate"></div></div><div><h2>Gradient norm</h2><div id="norm"></div></div></section>
-${data.experts.length > 0 ? expertSection(data.experts) : ''}
-<section><h2>Speed</h2><p>Tokens per second.</p><div id="speed"></div></section>
+<section><h2>Loss</h2><p>Nats per token. Thin: training. Thick: the same, smoothed. Dots: validation. Drag to zoom in, double-click to zoom out.</p><div id="loss"></div></section>
+<section class="pair"><div><h2>Learning rate</h2><div id="rate"></div></div><div><h2>Gradient norm before clipping</h2><div id="norm"></div></div></section>
+${load.layers.length > 0 ? expertSection(load.layers) : ''}
+<section><h2>Speed</h2><p>Tokens per second of training.</p><div id="speed"></div></section>
 ${samples.length > 0 ? sampleSection(samples) : ''}
 <section><h2>Settings</h2>${settingsTable(settings)}</section>
 </main>
 <script>${readUplot('uPlot.iife.min.js')}</script>
-<script>const DATA = ${embedded({ ...data, tokensPerStep: settings.batchSize * settings.sequenceLength })};
+<script>const DATA = ${embedded(data)};
 ${PAGE_SCRIPT}</script>
 </body>
 </html>
 `;
+}
+
+/** The run in one line. */
+function recipe(settings: RunSettings): string {
+  const { model, data, batchSize, sequenceLength } = settings;
+  const experts = model.numExperts > 1 ? `${model.numExperts} experts, ${model.topK} a token` : 'dense';
+  return [
+    `${scaled(totalParameters(model))} parameters, ${scaled(activeParameters(model))} active`,
+    `${model.numLayers} layers of ${model.hiddenSize}, ${experts}`,
+    data.length > 0 ? data.map((path) => basename(path)).join(', ') : 'Moby-Dick',
+    `${grouped(settings.steps)} steps of ${batchSize} × ${sequenceLength} tokens`,
+    `${settings.optimizer}, ${settings.schedule}, peak ${settings.learningRate}`,
+    settings.backend,
+  ].join(' · ');
 }
 
 function readUplot(file: string): string {
@@ -63,58 +79,33 @@ function escaped(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }
 
-/** Means over stretches of `steps`, at most MAX_POINTS of them. */
-function thinned<T>(steps: readonly T[], value: (step: T) => number): number[] {
-  const stretch = Math.ceil(steps.length / MAX_POINTS);
-  const points: number[] = [];
-  for (let first = 0; first < steps.length; first += stretch) {
-    const part = steps.slice(first, first + stretch);
-    points.push(part.reduce((sum, step) => sum + value(step), 0) / part.length);
-  }
-  return points.map((point) => Number(point.toPrecision(6)));
-}
-
-function curves(steps: readonly StepRecord[]) {
-  return {
-    step: thinned(steps, (record) => record.step),
-    loss: thinned(steps, (record) => record.loss),
-    rate: thinned(steps, (record) => record.learningRate),
-    norm: thinned(steps, (record) => record.gradientNorm),
-    milliseconds: thinned(steps, (record) => record.milliseconds),
-  };
-}
-
-/** [layer][expert] curve of the share of routed rows. */
-function load(steps: readonly StepRecord[]): number[][][] {
-  const layers = steps[0]?.expertLoad ?? [];
-  return layers.map((experts, layer) =>
-    experts.map((_, expert) => thinned(steps, (record) => record.expertLoad[layer][expert])),
-  );
-}
-
-function figures(steps: readonly StepRecord[], evaluations: readonly EvaluationRecord[]): string {
-  const last = evaluations.at(-1);
-  const seconds = steps.reduce((sum, { milliseconds }) => sum + milliseconds, 0) / 1000;
-  const tokens = steps.at(-1)?.tokens ?? 0;
+function figures({ evaluations, last, seconds }: Collected): string {
+  const validation = evaluations.at(-1);
+  const best = evaluations.findLast((evaluation) => evaluation.best);
   const items = [
-    ['validation loss', last?.loss.toFixed(4) ?? '–'],
-    ['perplexity', last?.perplexity.toFixed(2) ?? '–'],
-    ['bits per byte', last?.bitsPerByte?.toFixed(3) ?? '–'],
-    ['steps', grouped(steps.at(-1)?.step ?? 0)],
-    ['tokens', grouped(tokens)],
-    ['tokens/s', seconds > 0 ? grouped(tokens / seconds) : '–'],
+    ['validation loss', validation?.loss.toFixed(4) ?? '–'],
+    ...(best && best.step !== validation?.step ? [[`best, step ${grouped(best.step)}`, best.loss.toFixed(4)]] : []),
+    ['perplexity', validation?.perplexity.toFixed(2) ?? '–'],
+    ['bits per byte', validation?.bitsPerByte?.toFixed(3) ?? '–'],
+    ['steps', grouped(last?.step ?? 0)],
+    ['tokens', grouped(last?.tokens ?? 0)],
+    ['tokens/s', last && seconds > 0 ? grouped(last.tokens / seconds) : '–'],
   ];
   const cells = items.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);
   return `<dl class="figures">${cells.join('')}</dl>`;
 }
 
-function expertSection(experts: readonly (readonly number[][])[]): string {
-  const charts = experts.map((_, layer) => `<div><h3>Layer ${layer}</h3><div id="experts-${layer}"></div></div>`);
-  return `<section><h2>Expert load</h2><p>Share of the routed tokens that each expert of a layer got. Dashed: an even load.</p>
+function expertSection(layers: readonly (readonly number[][])[]): string {
+  const charts = layers.map((_, layer) => `<div><h3>Layer ${layer}</h3><div id="experts-${layer}"></div></div>`);
+  const reading =
+    layers[0].length > MOST_LINES
+      ? 'A row is an expert. Orange: more than an even share, blue: less; full colour at four times and a quarter of it.'
+      : 'Dashed: an even share.';
+  return `<section><h2>Expert load</h2><p>Share of a layer’s routed tokens that each of its experts got. ${reading}</p>
 <div class="grid">${charts.join('')}</div></section>`;
 }
 
-function sampleSection(samples: readonly { readonly step: number; readonly text: string }[]): string {
+function sampleSection(samples: readonly SampleRecord[]): string {
   const items = samples.map(
     ({ step, text }, i) =>
       `<details${i === samples.length - 1 ? ' open' : ''}><summary>step ${grouped(step)}</summary><pre>${escaped(text)}</pre></details>`,
