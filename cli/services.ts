@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path';
 import { builtinBackends } from '../backends/index.ts';
-import { createGemmoe, type Gemmoe } from '../core/container.ts';
+import type { Gemmoe } from '../core/container.ts';
 import { loadTokenizer } from '../core/data/tokenizers.ts';
 import type { Tokenizer } from '../core/data/tokenizer.ts';
 import { existsSync } from 'node:fs';
@@ -23,8 +23,14 @@ export async function loadPlugins({ options, cwd }: CommandContext): Promise<Plu
   return [builtinBackends, builtinPlugins, ...loaded];
 }
 
+/** The composition; loaded late, since loading it takes longer than most refusals. */
+export function container() {
+  return import('../core/container.ts');
+}
+
 /** Everything, with the chosen backend started. */
 export async function startServices(context: CommandContext): Promise<Gemmoe> {
+  const { createGemmoe } = await container();
   return createGemmoe({ plugins: await loadPlugins(context), backend: context.options.backend });
 }
 

@@ -1,12 +1,11 @@
 // gemmoe backends: which are here, what they are bound to, which kernels they bring.
 
-import { BackendRegistry, createContainer } from '../../core/container.ts';
 import type { BackendContribution, BackendDescription } from '../../core/backend.ts';
 import { messageOf } from '../../core/errors.ts';
 import { bindKernels, nativeKernels } from '../../core/kernels.ts';
 import type { Command } from '../command.ts';
 import { wrapped } from '../format.ts';
-import { loadPlugins } from '../services.ts';
+import { container, loadPlugins } from '../services.ts';
 
 /** One backend as the command shows it. */
 interface Listed {
@@ -64,8 +63,9 @@ export const backends: Command = {
   examples: ['gemmoe backends', 'gemmoe backends --json'],
   async run(context) {
     const { terminal } = context;
-    const container = createContainer({ plugins: await loadPlugins(context) });
-    const all = container.get(BackendRegistry).all().map(list);
+    const { BackendRegistry, createContainer } = await container();
+    const composed = createContainer({ plugins: await loadPlugins(context) });
+    const all = composed.get(BackendRegistry).all().map(list);
     for (const [i, backend] of all.entries()) {
       if (i > 0) terminal.print();
       for (const line of describe(backend)) {

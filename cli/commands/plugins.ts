@@ -1,10 +1,9 @@
 // gemmoe plugins: samplers, optimizers and schedules, with their options and defaults.
 
 import { z } from 'zod';
-import { createContainer, OptimizerRegistry, SamplerRegistry, SchedulerRegistry } from '../../core/container.ts';
 import type { Named } from '../../core/registry.ts';
 import type { Command } from '../command.ts';
-import { loadPlugins } from '../services.ts';
+import { container, loadPlugins } from '../services.ts';
 
 interface JsonSchema {
   readonly properties?: Record<string, { type?: string; default?: unknown; enum?: unknown[] }>;
@@ -27,11 +26,12 @@ export const plugins: Command = {
   examples: ['gemmoe plugins', 'gemmoe plugins --plugin ./mine.mjs'],
   async run(context) {
     const { terminal } = context;
-    const container = createContainer({ plugins: await loadPlugins(context) });
+    const { createContainer, OptimizerRegistry, SamplerRegistry, SchedulerRegistry } = await container();
+    const composed = createContainer({ plugins: await loadPlugins(context) });
     const kinds = {
-      samplers: container.get(SamplerRegistry).all(),
-      optimizers: container.get(OptimizerRegistry).all(),
-      schedulers: container.get(SchedulerRegistry).all(),
+      samplers: composed.get(SamplerRegistry).all(),
+      optimizers: composed.get(OptimizerRegistry).all(),
+      schedulers: composed.get(SchedulerRegistry).all(),
     };
     const listed: Record<string, unknown> = {};
     for (const [kind, contributions] of Object.entries(kinds)) {
