@@ -63,12 +63,13 @@ export class Terminal {
   }
 }
 
-/** How this program was called, for commands that are shown to be copied. */
-export function programName(): string {
+/** Prints a command to be copied, and what its `gemmoe` stands for where the program is not installed under that name. */
+export function printCommand(terminal: Terminal, intro: string, command: string): void {
+  terminal.print(`${intro}: gemmoe ${command}`);
   const script = process.argv[1];
-  if (basename(script) !== 'main.js') return basename(script);
+  if (basename(script) !== 'main.js') return;
   const path = relative(process.cwd(), script);
-  return `node ${path.startsWith('..') ? script : path}`;
+  terminal.print(`(gemmoe is here: node ${path.startsWith('..') ? script : path})`);
 }
 
 /** What went wrong, for people on standard error and, with --json, as the one object; the exit code. */

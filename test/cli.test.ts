@@ -1,6 +1,6 @@
 // The command line as a user meets it: results, messages, exit codes, where options come from.
 
-import { spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -93,44 +93,146 @@ describe('help', () => {
 describe('what cannot be understood exits with 2 and says what would be', () => {
   test.each([
     [['trian'], /there is no command "trian"\n.*did you mean "train"\?/],
+    [['help', 'trian'], /there is no command "trian"\n.*did you mean "train"\?/],
+    [['--jsn'], /there is no option --jsn\n.*did you mean --json\?/],
     [['train', '--stepz', '3'], /there is no option --stepz\n.*did you mean --steps\?/],
     [['train', '--prompt', 'x'], /there is no option --prompt for this command/],
     [['train', '--steps', 'many'], /--steps is "many"/],
     [['train', '--steps', 'NaN'], /--steps is "NaN"/],
+    [['train', '--steps', '0x10'], /--steps is "0x10"/],
+    [['train', '--steps', 'Infinity'], /--steps is "Infinity"/],
+    [['train', '--steps', '1e999'], /--steps is Infinity/],
     [['train', '--steps', '0'], /--steps is 0/],
     [['train', '--steps', '1.5'], /--steps is 1.5/],
+    [['train', '--steps='], /--steps is ""/],
     [['train', '--steps'], /steps/],
     [['train', '--steps', '3', '--steps', '4'], /--steps is given 2 times/],
     [['train', '--learning-rate', '-1'], /--learning-rate is -1/],
     [['train', '--preset', 'huge'], /--preset is "huge"/],
     [['train', '--duration', 'soon'], /--duration is "soon"/],
     [['train', 'extra'], /train does not know what "extra" is/],
-    [['train', '--out', '/proc/no/such'], /cannot make the run folder/],
-    [['train', '--out', join(MIXTRAL, 'config.json')], /cannot use .*config\.json as run folder/],
-    [['train', '--out', join(MIXTRAL, 'config.json', 'x')], /cannot/],
     [['train', '--steps', '3', '--duration', '1m'], /--steps and --duration are both given/],
     [['train', '--vocab-size', '300'], /--vocab-size is for a bpe tokenizer/],
     [['prepare', '--out', 'x', '--special', 'a'], /--special is for a bpe tokenizer/],
     [['train', '--heads', '3'], /3 heads do not divide the hidden size/],
+    [['train', '--kv-heads', '3'], /numHeads is 4, which numKvHeads 3 does not divide/],
+    [['train', '--experts-per-token', '9'], /topK is 9 but there are only/],
     [['generate'], /no model is named/],
+    [['generate', '--prompt', '--foo'], /prompt\n.*--option=-value/],
     [['logits', '--model', MIXTRAL], /no ids are named/],
     [['inspect'], /nothing to inspect is named/],
+  ])('%j', async (args, message) => {
+    const { code, out, err } = await gemmoe(args);
+    expect(err).toMatch(message);
+    expect(code).toBe(2);
+    expect(err).not.toMatch(/\n\s+at /);
+    expect(out).toBe('');
+  });
+});
+
+describe('what cannot be done exits with 1', () => {
+  test.each([
+    [['train', '--out', join(MIXTRAL, 'config.json')], /cannot use .*config\.json as run folder/],
+    [['train', '--out', join(MIXTRAL, 'config.json', 'x')], /cannot/],
     [['backends', '--plugin', './none.mjs'], /plugin \.\/none\.mjs was not found/],
   ])('%j', async (args, message) => {
     const { code, out, err } = await gemmoe(args);
     expect(err).toMatch(message);
-    expect([1, 2]).toContain(code);
+    expect(code).toBe(1);
     expect(err).not.toMatch(/\n\s+at /);
     expect(out).toBe('');
   });
 
+  test('a folder that cannot be made', async () => {
+    expect((await gemmoe(['train', '--out', '/proc/no/such'])).err).toMatch(/cannot make the run folder/);
+  });
+});
+
+describe('how errors are told', () => {
   test('--debug shows the stack', async () => expect((await gemmoe(['trian', '--debug'])).err).toMatch(/\n\s+at /));
+
+  test('--debug may stand in the environment', async () => {
+    expect((await gemmoe(['inspect', 'tinny'], { env: { GEMMOE_DEBUG: '1' } })).err).toMatch(/\n\s+at /);
+  });
+
+  test('--json may stand in the environment and the config file', async () => {
+    const folder = mkdtempSync(join(scratch, 'config-'));
+    writeFileSync(join(folder, 'gemmoe.config.json'), '{ "json": true }');
+    for (const options of [{ cwd: folder }, { env: { GEMMOE_JSON: '1' } }]) {
+      expect(JSON.parse((await gemmoe(['inspect', 'tiny'], options)).out)).toMatchObject({ name: 'tiny' });
+      expect(JSON.parse((await gemmoe(['inspect', 'tinny'], options)).out)).toMatchObject({
+        error: { code: 'not-found' },
+      });
+    }
+  });
 
   test('--json puts the error on standard output as one object', async () => {
     const { out } = await gemmoe(['generate', '--json']);
     expect(JSON.parse(out)).toEqual({
       error: { code: 'usage', message: 'no model is named', hint: expect.any(String) },
     });
+  });
+});
+
+describe('the program', () => {
+  /** Starts it, calls `then` once it has written `sign`, and waits for its end. */
+  async function started(args: string[], sign: string, then: (child: ChildProcess) => void): Promise<Outcome> {
+    const child = spawn(process.execPath, [MAIN, ...args], { cwd: scratch, env: inherited });
+    const written = { out: '', err: '' };
+    let isTold = false;
+    const listen = (stream: 'out' | 'err') => (chunk: Buffer) => {
+      written[stream] += chunk.toString();
+      if (isTold || !`${written.out}${written.err}`.includes(sign)) return;
+      isTold = true;
+      then(child);
+    };
+    child.stdout.on('data', listen('out'));
+    child.stderr.on('data', listen('err'));
+    const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
+    return { code, ...written };
+  }
+
+  test.each([
+    [['inspect', 'tiny'], 0],
+    [['inspect', 'tinny'], 1],
+    [['inspect', '--stepz'], 2],
+  ])('%j ends with %i', (args, code) => expect(spawned(args).code).toBe(code));
+
+  test('a reader that goes away early is no error', async () => {
+    const child = spawn(process.execPath, [MAIN, 'train', '--help'], { cwd: scratch, env: inherited });
+    child.stdout.destroy();
+    let err = '';
+    child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(0);
+    expect(err).toBe('');
+  });
+
+  test.each(['SIGINT', 'SIGTERM'] as const)('%s stops a run with a checkpoint, which goes on', async (signal) => {
+    const folder = join(scratch, signal);
+    const args = [...TRAIN, '--steps', '1000000', '--out', folder, '--json'];
+    const { code, out, err } = await started(args, 'folder ', (child) => child.kill(signal));
+    expect(code).toBe(130);
+    expect(err).toMatch(/stopping; once more/);
+    expect(err).toMatch(
+      /stopped after step \d+, saved\. Go on with: gemmoe train --resume .*\n\(gemmoe is here: node .*main\.js\)/,
+    );
+    const { interrupted, steps } = JSON.parse(out) as { interrupted: boolean; steps: number };
+    expect(interrupted).toBe(true);
+    const more = await gemmoe(['train', '--resume', folder, '--steps', String(steps + 2)]);
+    expect(more.out, more.err).toMatch(`going on after step ${steps}`);
+  });
+
+  test('Ctrl-C ends at once a command that has nothing to save', async () => {
+    const child = spawn(process.execPath, [MAIN, 'prepare', '-', '--out', 'x', '--tokenizer', 'byte'], {
+      cwd: mkdtempSync(join(scratch, 'waiting-')),
+      env: inherited,
+    });
+    const timer = setTimeout(() => child.kill('SIGINT'), 1000);
+    const [code, signal] = await new Promise<[number | null, string | null]>((resolve) =>
+      child.on('close', (...how) => resolve(how)),
+    );
+    clearTimeout(timer);
+    expect([code, signal]).toEqual([null, 'SIGINT']);
   });
 });
 

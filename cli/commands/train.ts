@@ -17,7 +17,7 @@ import { refuseOtherSettings } from '../resume-check.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
 import { startServices } from '../services.ts';
-import { programName, type Terminal } from '../terminal.ts';
+import { printCommand, type Terminal } from '../terminal.ts';
 import { planLines, summaryLines, TrainView } from '../train-view.ts';
 
 /** Vocabulary of a bpe tokenizer. */
@@ -47,28 +47,35 @@ function chooseModel(context: CommandContext, backend: string): { model: ModelCo
   const hiddenSize = options.hiddenSize ?? config.hiddenSize;
   const numHeads = options.heads ?? config.numHeads;
   const sequenceLength = options.sequenceLength ?? recipe.sequenceLength;
-  const model = parseModelConfig(
-    {
-      ...config,
-      vocabSize: UNKNOWN_VOCABULARY,
-      hiddenSize,
-      numHeads,
-      numLayers: options.layers ?? config.numLayers,
-      numKvHeads:
-        options.kvHeads ?? (options.heads === undefined ? config.numKvHeads : Math.min(numHeads, config.numKvHeads)),
-      headDim: options.headDim ?? headDimFor(options, hiddenSize, numHeads, config.headDim),
-      numExperts: options.experts ?? config.numExperts,
-      topK: options.expertsPerToken ?? Math.min(config.topK, options.experts ?? config.numExperts),
-      expertWidth: options.expertWidth ?? config.expertWidth,
-      // a model is good at the lengths it was trained on
-      maxSequenceLength: options.maxSequenceLength ?? sequenceLength,
-      ropeTheta: options.ropeTheta ?? config.ropeTheta,
-      ropeAlpha: options.ropeAlpha ?? config.ropeAlpha,
-      auxLossCoefficient: options.auxLoss ?? config.auxLossCoefficient,
-    },
-    'model options',
-  );
+  const model = parseShape({
+    ...config,
+    vocabSize: UNKNOWN_VOCABULARY,
+    hiddenSize,
+    numHeads,
+    numLayers: options.layers ?? config.numLayers,
+    numKvHeads:
+      options.kvHeads ?? (options.heads === undefined ? config.numKvHeads : Math.min(numHeads, config.numKvHeads)),
+    headDim: options.headDim ?? headDimFor(options, hiddenSize, numHeads, config.headDim),
+    numExperts: options.experts ?? config.numExperts,
+    topK: options.expertsPerToken ?? Math.min(config.topK, options.experts ?? config.numExperts),
+    expertWidth: options.expertWidth ?? config.expertWidth,
+    // a model is good at the lengths it was trained on
+    maxSequenceLength: options.maxSequenceLength ?? sequenceLength,
+    ropeTheta: options.ropeTheta ?? config.ropeTheta,
+    ropeAlpha: options.ropeAlpha ?? config.ropeAlpha,
+    auxLossCoefficient: options.auxLoss ?? config.auxLossCoefficient,
+  });
   return { model, recipe, name };
+}
+
+/** A shape that the options cannot mean is a usage error. */
+function parseShape(shape: ModelConfig): ModelConfig {
+  try {
+    return parseModelConfig(shape, 'model options');
+  } catch (error) {
+    if (!(error instanceof GemmoeError)) throw error;
+    throw new GemmoeError('usage', error.message, error.hint, { cause: error });
+  }
 }
 
 /** Heads share the hidden size when either was changed. @throws GemmoeError when they do not divide it */
@@ -189,8 +196,7 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
   const shown = folder.startsWith('..') ? summary.runDirectory : folder;
   terminal.result(summary);
   if (summary.interrupted) {
-    terminal.print(`stopped after step ${summary.steps}, saved. Go on with`);
-    terminal.print(`  ${programName()} train --resume ${shown}`);
+    printCommand(terminal, `stopped after step ${summary.steps}, saved. Go on with`, `train --resume ${shown}`);
     return 130;
   }
   for (const line of summaryLines(summary, terminal.columns)) terminal.print(line);
@@ -199,8 +205,7 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
   terminal.print('  model/         the model as a Hugging Face directory');
   terminal.print('  report.html    curves, expert load, samples');
   terminal.print('  metrics.jsonl  every step; checkpoints/ to go on from');
-  terminal.print('write more with');
-  terminal.print(`  ${programName()} generate --model ${shown} --prompt "..."`);
+  printCommand(terminal, 'write more with', `generate --model ${shown} --prompt "..."`);
   return 0;
 }
 
