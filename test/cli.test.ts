@@ -199,7 +199,10 @@ describe('the program', () => {
   ])('%j ends with %i', (args, code) => expect(spawned(args).code).toBe(code));
 
   test('a reader that goes away early is no error', async () => {
-    const child = spawn(process.execPath, [MAIN, 'train', '--help'], { cwd: scratch, env: inherited });
+    const child = spawn(process.execPath, [MAIN, 'generate', '--model', MIXTRAL, '--prompt-ids', '1', '--ignore-eos'], {
+      cwd: scratch,
+      env: inherited,
+    });
     child.stdout.destroy();
     let err = '';
     child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
