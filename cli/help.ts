@@ -2,7 +2,7 @@
 
 import type { Command } from './command.ts';
 import { table, wrapped } from './format.ts';
-import { COMMON, defaultOf, flagOf, OPTIONS, type OptionName, optionOf } from './options.ts';
+import { COMMON, defaultOf, flagOf, GROUPS, OPTIONS, type OptionName, optionOf } from './options.ts';
 
 /** What `gemmoe` without a command says. */
 export function overview(commands: readonly Command[], columns: number): string[] {
@@ -31,12 +31,19 @@ export function commandHelp(command: Command, columns: number): string[] {
     '',
     usage,
     ...(positional ? ['', ...table([[positional.name, positional.description]])] : []),
-    '',
-    ...[...options, ...COMMON].flatMap((option) => optionHelp(option, columns)),
+    ...optionGroups([...options, ...COMMON], columns),
     '',
     'examples',
     ...examples.map((example) => `  ${example}`),
   ];
+}
+
+/** The options under their headings; within one, in the order that the command lists them. */
+function optionGroups(options: readonly OptionName[], columns: number): string[] {
+  return GROUPS.flatMap(({ title, names }) => {
+    const group = options.filter((option) => names.includes(option));
+    return group.length === 0 ? [] : ['', title, ...group.flatMap((option) => optionHelp(option, columns))];
+  });
 }
 
 const INDENT = 8;

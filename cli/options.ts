@@ -37,9 +37,7 @@ function flag(description: string) {
 
 const string = z.string().min(1);
 
-/** Every option of every command. A missing value without default is undefined. */
-export const OPTIONS = {
-  // everywhere
+const GENERAL = {
   json: flag('print one JSON object on standard output, everything else on standard error'),
   debug: flag('print the stack of an error'),
   config: text(string.optional(), 'FILE', 'config file', 'gemmoe.config.{ts,js,mjs,json} if present'),
@@ -51,8 +49,9 @@ export const OPTIONS = {
   } as const,
   backend: text(string.default('auto'), 'NAME[:KEY=VALUE,…]', 'backend of the matrix products, see `gemmoe backends`'),
   seed: number(count.default(1), 'seed of everything random'),
+} as const satisfies Record<string, Option>;
 
-  // model and tokenizer
+const MODEL = {
   model: text(string.optional(), 'DIR', 'Hugging Face model directory, or a run folder'),
   preset: text(
     z.enum(Object.keys(PRESETS)).optional(),
@@ -74,8 +73,9 @@ export const OPTIONS = {
   auxLoss: number(z.number().nonnegative().optional(), 'weight of the load-balancing loss', 'the preset’s'),
   tokenizer: text(string.default('character'), 'KIND|FILE', 'byte, character, bpe, or the path of a tokenizer.json'),
   vocabSize: number(size.optional(), 'vocabulary of a bpe tokenizer that is trained on the data', '4096'),
+} as const satisfies Record<string, Option>;
 
-  // data
+const DATA = {
   data: {
     kind: 'list',
     schema: z.array(string).default([]),
@@ -94,8 +94,9 @@ export const OPTIONS = {
     description: 'special token of a bpe tokenizer, beside <|endoftext|>; may be repeated',
   } as const,
   shardTokens: number(size.default(100_000_000), 'tokens of a shard'),
+} as const satisfies Record<string, Option>;
 
-  // training
+const TRAINING = {
   out: text(string.optional(), 'DIR', 'folder to write', 'runs/PRESET-TIME when training'),
   resume: text(
     string.optional(),
@@ -123,8 +124,9 @@ export const OPTIONS = {
   sampleInterval: number(count.optional(), 'steps between samples; 0 for only the last', 'a fifth of the run'),
   saveInterval: number(count.optional(), 'steps between checkpoints; 0 for only the last', 'a tenth of the run'),
   keepLast: number(size.default(2), 'checkpoints kept besides the best one'),
+} as const satisfies Record<string, Option>;
 
-  // generation
+const GENERATION = {
   prompt: text(z.string().optional(), 'TEXT', 'text to continue'),
   promptIds: text(string.optional(), '1,2,3', 'ids to continue, as they are'),
   maxNewTokens: number(size.default(200), 'tokens to write at most'),
@@ -151,12 +153,26 @@ export const OPTIONS = {
     'slide|stop',
     'when the context is full: go on with its newer half, or stop',
   ),
+} as const satisfies Record<string, Option>;
 
-  // other commands
+const OTHER = {
   idsFile: text(string.optional(), 'FILE', 'JSON array of rows of ids'),
   decode: flag('turn ids into text'),
   markdown: flag('print the list of options as Markdown'),
 } as const satisfies Record<string, Option>;
+
+/** Every option of every command. A missing value without default is undefined. */
+export const OPTIONS = { ...GENERAL, ...MODEL, ...DATA, ...TRAINING, ...GENERATION, ...OTHER };
+
+/** The options under the headings that --help shows them with. */
+export const GROUPS: readonly { readonly title: string; readonly names: readonly string[] }[] = [
+  { title: 'data', names: Object.keys(DATA) },
+  { title: 'training', names: Object.keys(TRAINING) },
+  { title: 'model and tokenizer', names: Object.keys(MODEL) },
+  { title: 'generation', names: Object.keys(GENERATION) },
+  { title: 'input and output', names: Object.keys(OTHER) },
+  { title: 'general', names: Object.keys(GENERAL) },
+];
 
 export type OptionName = keyof typeof OPTIONS;
 

@@ -2,6 +2,7 @@
 
 import { resolve } from 'node:path';
 import { builtinBackends } from '../backends/index.ts';
+import type { BackendDescription } from '../core/backend.ts';
 import type { Gemmoe } from '../core/container.ts';
 import { loadTokenizer } from '../core/data/tokenizers.ts';
 import type { Tokenizer } from '../core/data/tokenizer.ts';
@@ -51,6 +52,11 @@ export function openModel(
 /** The tokenizer of a model directory; undefined where it has none. */
 export function tokenizerOf(directory: string): Tokenizer | undefined {
   return existsSync(join(directory, 'tokenizer.json')) ? loadTokenizer(directory) : undefined;
+}
+
+/** What computes, for --json. */
+export function backendOf({ backend }: Gemmoe): { readonly name: string } & BackendDescription {
+  return { name: backend.name, ...backend.describe() };
 }
 
 /** One line on what computes. */

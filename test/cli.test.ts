@@ -77,7 +77,7 @@ describe('help', () => {
     const { code, out } = await gemmoe([command, '--help']);
     expect(code).toBe(0);
     expect(out).toContain(`gemmoe ${command}`);
-    expect(out).toMatch(/--json/);
+    expect(out).toMatch(/\n\ngeneral\n( +.*\n)* {2}--json\n/);
     for (const line of out.split('\n')) if (!line.startsWith('  gemmoe')) expect(line.length).toBeLessThanOrEqual(110);
   });
 
@@ -517,6 +517,28 @@ describe('prepare', () => {
       run,
     ]);
     expect(trained.code, trained.err).toBe(0);
+  });
+
+  test('a model is measured alike on text, its shard, and the held-out split of a prepared folder', async () => {
+    const folder = join(scratch, 'measured');
+    expect((await gemmoe(['prepare', text, '--out', folder, '--tokenizer', 'byte'])).code).toBe(0);
+    const run = join(scratch, 'measured-run');
+    const made = await gemmoe(['train', '--data', folder, ...TRAIN.slice(3), '--steps', '3', '--out', run]);
+    expect(made.code, made.err).toBe(0);
+    const held = join(scratch, 'held.txt');
+    const { validation } = readJson<{ validation: { textBytes: number } }>(folder, 'prepare.json');
+    writeFileSync(held, readFileSync(text).subarray(-validation.textBytes));
+    const measure = (...data: string[]) =>
+      json<{ loss: number; bitsPerByte: number | null; tokens: number; backend: { name: string } }>([
+        ...['evaluate', '--model', run, '--backend', 'reference', ...data.flatMap((path) => ['--data', path])],
+      ]);
+    const shard = join(folder, 'val_000001.bin');
+    const expected = await measure(held);
+    expect(expected.tokens).toBeGreaterThan(300);
+    expect(expected.backend).toMatchObject({ name: 'reference', threads: 1 });
+    expect(await measure(folder)).toEqual(expected);
+    expect(await measure(shard)).toEqual({ ...expected, bitsPerByte: null });
+    expect(await measure(held, shard)).toMatchObject({ error: { message: expect.stringMatching(/different kinds/) } });
   });
 
   test('reads standard input, text and JSONL', async () => {

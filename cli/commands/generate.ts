@@ -7,7 +7,7 @@ import { CHAIN_PRESETS, type ChainSettings, createChain } from '../../core/gener
 import type { Tokenizer } from '../../core/data/tokenizer.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { flagOf, type OptionValues } from '../options.ts';
-import { backendLine, openModel, startServices } from '../services.ts';
+import { backendLine, backendOf, openModel, startServices } from '../services.ts';
 
 /** What the options leave open is the model's own choice; a model that says `do_sample: false` is greedy. */
 function chainSettings(options: OptionValues, generation: GenerationConfig | null): ChainSettings {
@@ -136,7 +136,7 @@ export const generate: Command = {
       sampler: sampler.description,
       seed: options.seed,
       model: directory,
-      backend: { name: services.backend.name, ...services.backend.describe() },
+      backend: backendOf(services),
     });
     return finishReason === 'aborted' ? 130 : 0;
   },

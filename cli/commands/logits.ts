@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { GemmoeError, messageOf } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
-import { openModel, startServices } from '../services.ts';
+import { backendOf, openModel, startServices } from '../services.ts';
 
 /** Rows of equally many ids. @throws GemmoeError naming the file and the row */
 function readIds(path: string): number[][] {
@@ -52,7 +52,7 @@ export const logits: Command = {
     const [B, T] = [rows.length, rows[0].length];
     const values = model.forward(Int32Array.from(rows.flat()), B, T);
     const V = model.config.vocabSize;
-    terminal.result({ shape: [B, T, V], logits: Array.from(values) });
+    terminal.result({ shape: [B, T, V], logits: Array.from(values), backend: backendOf(services) });
     terminal.print(`logits [${B}, ${T}, ${V}] on ${services.backend.name}; the likeliest next ids of each row:`);
     for (let b = 0; b < B; b++) {
       const last = values.subarray((b * T + T - 1) * V, (b + 1) * T * V);

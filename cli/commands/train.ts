@@ -24,6 +24,8 @@ import { planLines, summaryLines, TrainView } from '../train-view.ts';
 const DEFAULT_VOCABULARY = 4096;
 /** Seconds of a run whose steps are not said. */
 const DEFAULT_DURATION = 120;
+/** How a model that exists is trained further: gently, or it forgets what it knows. */
+const TUNING: Recipe = { batchSize: 8, sequenceLength: 128, learningRate: 0.0003 };
 /** Vocabulary that stands in until the tokenizer is known. */
 const UNKNOWN_VOCABULARY = 1;
 
@@ -38,9 +40,8 @@ function chooseModel(context: CommandContext, backend: string): { model: ModelCo
   if (options.initFrom !== undefined) {
     const { config } = readModelConfig(modelDirectoryOf(resolve(cwd, options.initFrom)));
     refuseShapeOptions(options);
-    const { recipe } = PRESETS['char'];
-    const sequenceLength = Math.min(recipe.sequenceLength, config.maxSequenceLength);
-    return { model: config, recipe: { ...recipe, sequenceLength }, name: 'tuned' };
+    const sequenceLength = Math.min(TUNING.sequenceLength, config.maxSequenceLength);
+    return { model: config, recipe: { ...TUNING, sequenceLength }, name: 'tuned' };
   }
   const name = options.preset ?? defaultPreset(backend);
   const { config, recipe } = PRESETS[name];
