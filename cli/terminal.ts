@@ -89,7 +89,7 @@ function asGemmoeError(error: unknown): GemmoeError {
   if ((error as NodeJS.ErrnoException | undefined)?.syscall !== undefined) {
     return new GemmoeError('unavailable', `the system refused: ${message}`, 'check the path, its rights and the disk');
   }
-  if (error instanceof RangeError && /array length|allocation failed/i.test(message)) {
+  if (error instanceof RangeError && /(array|string) length|allocation failed/i.test(message)) {
     const hint = 'choose a smaller model, batch or sequence; `gemmoe inspect` shows what they need';
     return new GemmoeError('unavailable', `this does not fit in memory: ${message}`, hint);
   }
