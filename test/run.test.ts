@@ -212,6 +212,29 @@ describe('what cannot go on is refused', () => {
   });
 });
 
+test('stopped in the last validation, a run is saved and ends when resumed', async () => {
+  const run = newFolder();
+  const abort = new AbortController();
+  const recorder = new Recorder((record) => {
+    if (record.kind === 'checkpoint' && record.step === 12) abort.abort();
+  });
+  const summary = await train(settingsOf(), run, services, recorder, { signal: abort.signal });
+  expect(summary.interrupted).toBe(true);
+  const whole = newFolder();
+  await train(settingsOf(), whole, services, new Recorder());
+  await resume(run, services, new Recorder());
+  expect(weightsOf(run).equals(weightsOf(whole))).toBe(true);
+  expect(timeless(run)).toEqual(timeless(whole));
+});
+
+test('a plan of a model too large to be made allocates nothing', async () => {
+  const model = { ...MODEL, hiddenSize: 4096, numLayers: 40, expertWidth: 16384, numExperts: 64 };
+  const plan = await planRun(settingsOf({ model }), newFolder(), services, { seconds: 60 });
+  expect(plan.parameters.total).toBeGreaterThan(5e11);
+  expect(plan.memory.optimizer).toBe(2 * plan.memory.weights);
+  expect(plan.notes.join()).toMatch(/not timed/);
+});
+
 test('a dry run writes nothing', async () => {
   const run = newFolder();
   const plan = await planRun(settingsOf(), run, services);

@@ -218,6 +218,7 @@ async function startNew(context: CommandContext, services: RunServices): Promise
   if (options.dryRun) {
     const plan = await planRun(settings, directory, services, horizon);
     for (const line of planLines(plan)) terminal.print(line);
+    for (const note of plan.notes) terminal.print(`note: ${note}`);
     terminal.result(plan);
     return 0;
   }

@@ -19,6 +19,13 @@ export function trainingFlopsPerToken(config: ModelConfig, length: number): numb
   return 6 * multiplied + 6 * config.numLayers * config.numHeads * config.headDim * length;
 }
 
+/** Bytes of an optimizer's state. */
+export function stateBytes(optimizer: Optimizer): number {
+  let bytes = 0;
+  for (const { data } of optimizer.state().values()) bytes += data.byteLength;
+  return bytes;
+}
+
 /** What `planOf` looks at. */
 export interface Planned {
   readonly settings: RunSettings;
@@ -26,19 +33,18 @@ export interface Planned {
   readonly backend: MatmulBackend;
   readonly corpus: Corpus;
   readonly model: Transformer;
-  readonly optimizer: Optimizer;
+  /** Bytes of the optimizer's state. */
+  readonly optimizerBytes: number;
   readonly resumedAt: number;
   readonly notes: readonly string[];
 }
 
 /** The plan of a run whose parts exist. */
 export function planOf(planned: Planned): RunPlan {
-  const { settings, corpus, model, optimizer, backend } = planned;
+  const { settings, corpus, model, optimizerBytes, backend } = planned;
   const { batchSize, sequenceLength, steps } = settings;
   const weights = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
   const activations = model.trainingBytes(batchSize, sequenceLength);
-  let moments = 0;
-  for (const { data } of optimizer.state().values()) moments += data.byteLength;
   const tokensPerStep = batchSize * sequenceLength;
   return {
     parameters: {
@@ -49,9 +55,9 @@ export function planOf(planned: Planned): RunPlan {
     memory: {
       weights,
       gradients: weights,
-      optimizer: moments,
+      optimizer: optimizerBytes,
       activations,
-      total: 2 * weights + moments + activations,
+      total: 2 * weights + optimizerBytes + activations,
     },
     flopsPerStep: tokensPerStep * trainingFlopsPerToken(model.config, sequenceLength),
     steps,

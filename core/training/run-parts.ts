@@ -5,8 +5,9 @@ import { parseOptionsText, parseSpec } from '../config.ts';
 import { BatchSampler } from '../data/batches.ts';
 import { type Corpus, openCorpus } from '../data/corpus.ts';
 import { GemmoeError } from '../errors.ts';
-import { loadModel } from '../formats/hugging-face.ts';
+import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
 import type { Kernels } from '../kernels.ts';
+import { ParameterStore } from '../model/parameters.ts';
 import { Transformer } from '../model/transformer.ts';
 import type {
   Optimizer,
@@ -16,6 +17,7 @@ import type {
   SchedulerContribution,
 } from '../plugin.ts';
 import type { Registry } from '../registry.ts';
+import { stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
 import { type RunSettings, withIntervals } from './settings.ts';
 import { Trainer } from './trainer.ts';
@@ -64,25 +66,88 @@ export async function assembleRun(
     checkVocabulary(model, corpus, from);
     let settings = { ...draft, model: model.config };
     checkLength(settings);
-    const sampler = new BatchSampler(corpus.train, {
-      batchSize: settings.batchSize,
-      sequenceLength: settings.sequenceLength,
-      order: settings.dataOrder,
-      seed: settings.seed,
-    });
+    const sampler = createSampler(settings, corpus);
     if (seconds !== undefined) {
       settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, corpus, seconds) };
       // the throw-away steps have moved the weights
       if (from) model.parameters.data.set(loadModel(from, services.kernels).model.parameters.data);
       else model.initialise(settings.seed);
     }
-    const optimizer = createOptimizer(settings, services, model);
+    const optimizer = createOptimizer(settings, services, model.parameters);
     const schedule = createSchedule(settings, services);
     return { settings: withIntervals(settings), services, corpus, model, original, optimizer, schedule, sampler };
   } catch (error) {
     corpus.close();
     throw error;
   }
+}
+
+/** Weights of a model that a plan may make to time its steps: 256 MiB in float32. */
+const TIMED_PARAMETERS = 2 ** 26;
+
+/** What a plan shows of a run. */
+export interface RunOutline {
+  readonly settings: RunSettings;
+  readonly corpus: Corpus;
+  readonly model: Transformer;
+  readonly optimizerBytes: number;
+  readonly notes: readonly string[];
+}
+
+/** The sizes of a run, without its weights; the steps that fit `seconds` are found for models of a size that can be tried. */
+export async function outlineRun(
+  wanted: RunSettings,
+  services: RunServices,
+  seconds: number | undefined,
+): Promise<RunOutline> {
+  const draft = parseRunSettings(wanted);
+  const corpus = await openCorpus(draft);
+  try {
+    const { initFrom } = draft;
+    const config = initFrom ? readModelConfig(initFrom).config : withVocabulary(draft, corpus).model;
+    const model = new Transformer(config, services.kernels);
+    checkVocabulary(model, corpus, initFrom);
+    const settings = { ...draft, model: model.config };
+    checkLength(settings);
+    createSampler(settings, corpus);
+    createSchedule(settings, services);
+    const optimizerBytes = estimateStateBytes(settings, services, model);
+    if (seconds === undefined) return { settings, corpus, model, optimizerBytes, notes: [] };
+    if (model.parameters.total <= TIMED_PARAMETERS) {
+      const run = await assembleRun(draft, services, seconds);
+      run.corpus.close();
+      return { settings: run.settings, corpus, model, optimizerBytes, notes: [] };
+    }
+    const notes = [`a model of this size is not timed for a plan: shown for ${settings.steps} step; give --steps`];
+    return { settings, corpus, model, optimizerBytes, notes };
+  } catch (error) {
+    corpus.close();
+    throw error;
+  }
+}
+
+/** Longest side of the tensors that an optimizer's state is measured on. */
+const SAMPLE_SIDE = 16;
+
+/** Bytes of an optimizer's state for a model that is not allocated: its share of the weights, measured on small tensors. */
+function estimateStateBytes(settings: RunSettings, services: RunServices, model: Transformer): number {
+  const store = new ParameterStore(model.dtype);
+  for (const { name, role, shape } of model.parameters.parameters) {
+    store.declare(
+      name,
+      role,
+      shape.map((side) => Math.min(side, SAMPLE_SIDE)),
+    );
+  }
+  const optimizer = createOptimizer(settings, services, store);
+  return Math.round((stateBytes(optimizer) / store.data.byteLength) * model.parameters.total * BYTES[model.dtype]);
+}
+
+const BYTES = { f32: 4, f64: 8 } as const;
+
+function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
+  const { batchSize, sequenceLength, dataOrder: order, seed } = settings;
+  return new BatchSampler(corpus.train, { batchSize, sequenceLength, order, seed });
 }
 
 function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {
@@ -108,11 +173,11 @@ function checkLength(settings: RunSettings): void {
   );
 }
 
-function createOptimizer(settings: RunSettings, services: RunServices, model: Transformer): Optimizer {
+function createOptimizer(settings: RunSettings, services: RunServices, store: ParameterStore): Optimizer {
   const spec = parseSpec(settings.optimizer);
   const contribution = services.optimizers.get(spec.name);
   return contribution.create(parseOptionsText(contribution, spec.rest), {
-    store: model.parameters,
+    store,
     kernels: services.kernels,
   });
 }
@@ -144,7 +209,7 @@ function calibrateSteps(
   seconds: number,
 ): number {
   const { batchSize, sequenceLength } = settings;
-  const trainer = new Trainer(model, createOptimizer(settings, services, model), () => 1e-6);
+  const trainer = new Trainer(model, createOptimizer(settings, services, model.parameters), () => 1e-6);
   const { ids, targets } = batchBuffers(settings);
   const times: number[] = [];
   for (let step = 1; step <= CALIBRATION_STEPS; step++) {

@@ -18,7 +18,7 @@ import {
 import { evaluateSource, nextTurn } from './evaluate.ts';
 import type { EvaluationRecord, RunObserver, RunRecord, RunSummary } from './events.ts';
 import { MetricsLog } from './metrics-log.ts';
-import { planOf } from './plan.ts';
+import { planOf, stateBytes } from './plan.ts';
 import { batchBuffers, type RunParts } from './run-parts.ts';
 import { Trainer } from './trainer.ts';
 
@@ -107,6 +107,7 @@ export class RunSession {
       planOf({
         ...this.parts,
         backend: this.parts.services.backend,
+        optimizerBytes: stateBytes(this.parts.optimizer),
         runDirectory: this.directory,
         resumedAt: this.state.step,
         notes: this.notes,
@@ -124,7 +125,7 @@ export class RunSession {
       await this.afterStep();
       await nextTurn();
     }
-    return this.finish();
+    return this.finish(signal);
   }
 
   close(): void {
@@ -166,10 +167,14 @@ export class RunSession {
     if (isBest || isDue(settings.saveInterval)) this.save();
   }
 
-  private async finish(): Promise<RunSummary> {
+  private async finish(signal: AbortSignal | undefined): Promise<RunSummary> {
     this.save(); // before the long validation: nothing is lost if it is cut short
-    const validation = await this.validate(0);
-    const sample = await this.sample(LONG_SAMPLE_TOKENS);
+    const validation = await this.validate(0, signal).catch((error: unknown) => {
+      if (signal?.aborted) return undefined;
+      throw error;
+    });
+    const sample = await this.sample(LONG_SAMPLE_TOKENS, signal);
+    if (!validation || signal?.aborted) return this.interrupted();
     this.savedStep = -1; // once more, with what the validation found
     this.save();
     const { model, corpus, original } = this.parts;
@@ -206,11 +211,11 @@ export class RunSession {
     };
   }
 
-  private async validate(maxWindows: number): Promise<EvaluationRecord> {
+  private async validate(maxWindows: number, signal?: AbortSignal): Promise<EvaluationRecord> {
     const { model, corpus, optimizer, settings } = this.parts;
     const { batchSize, sequenceLength } = settings;
     optimizer.training?.(false);
-    const result = await evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows });
+    const result = await evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows, signal });
     optimizer.training?.(true);
     if (!Number.isFinite(result.loss)) {
       throw new GemmoeError(
@@ -236,13 +241,13 @@ export class RunSession {
   }
 
   /** Text that the model writes now; the same for the same weights, seed and step. */
-  private async sample(tokens: number): Promise<string> {
+  private async sample(tokens: number, signal?: AbortSignal): Promise<string> {
     const { model, corpus, optimizer, services, settings } = this.parts;
     const { step } = this.state;
     optimizer.training?.(false);
     const sampler = createChain(SAMPLE_CHAIN, services.samplers, settings.seed + step);
     const generator = new Generator(model, corpus.tokenizer);
-    const options = { sampler, maxNewTokens: tokens, overflow: 'slide' } as const;
+    const options = { sampler, maxNewTokens: tokens, overflow: 'slide', signal } as const;
     let text = '';
     for await (const piece of generator.generate(this.samplePrompt(), options)) text += piece.text;
     optimizer.training?.(true);

@@ -13,7 +13,7 @@ import { latestCheckpoint, readTrainingState } from './checkpoint.ts';
 import type { RunObserver, RunPlan, RunSummary } from './events.ts';
 import { planOf } from './plan.ts';
 import { createRunDirectory, readRunSettings, refuseUsedDirectory, writeRunSettings } from './run-folder.ts';
-import { assembleRun, type RunParts, type RunServices } from './run-parts.ts';
+import { assembleRun, outlineRun, type RunParts, type RunServices } from './run-parts.ts';
 import { RunSession } from './run-session.ts';
 import type { RunSettings } from './settings.ts';
 
@@ -52,7 +52,7 @@ export async function train(
   }
 }
 
-/** What `train` would do: opens the data, makes the model, writes nothing. */
+/** What `train` would do: opens the data and counts, writes nothing, and allocates no model that is too large to be timed. */
 export async function planRun(
   settings: RunSettings,
   runDirectory: string,
@@ -60,9 +60,9 @@ export async function planRun(
   options: TrainOptions = {},
 ): Promise<RunPlan> {
   refuseUsedDirectory(runDirectory);
-  const run = await assembleRun(settings, services, options.seconds);
-  run.corpus.close();
-  return planOf({ ...run, backend: services.backend, runDirectory, resumedAt: 0, notes: [] });
+  const outline = await outlineRun(settings, services, options.seconds);
+  outline.corpus.close();
+  return planOf({ ...outline, backend: services.backend, runDirectory, resumedAt: 0 });
 }
 
 /**
