@@ -71,7 +71,12 @@ const MODEL = {
   ropeTheta: number(rate.optional(), 'base of the rotary embedding', 'the preset’s'),
   ropeAlpha: number(rate.optional(), 'NTK-aware stretch of that base', 'the preset’s'),
   auxLoss: number(z.number().nonnegative().optional(), 'weight of the load-balancing loss', 'the preset’s'),
-  tokenizer: text(string.default('character'), 'KIND|FILE', 'byte, character, bpe, or the path of a tokenizer.json'),
+  tokenizer: text(
+    string.optional(),
+    'KIND|FILE',
+    'byte, character, bpe, or the path of a tokenizer.json',
+    'character; bpe with --preset bpe',
+  ),
   vocabSize: number(size.optional(), 'vocabulary of a bpe tokenizer that is trained on the data', '4096'),
 } as const satisfies Record<string, Option>;
 

@@ -274,6 +274,15 @@ describe('an option’s value', () => {
   });
 });
 
+test('the bpe preset comes with a bpe tokenizer', async () => {
+  const plan = await json<{ parameters: { byPart: { embedding: number } } }>([
+    ...['train', '--data', text, '--backend', 'reference', '--preset', 'bpe', '--vocab-size', '290', '--dry-run'],
+    ...['--steps', '5', '--batch-size', '1', '--sequence-length', '16'],
+  ]);
+  expect(plan.parameters.byPart.embedding / 256).toBeLessThanOrEqual(290);
+  expect(plan.parameters.byPart.embedding / 256).toBeGreaterThan(257);
+});
+
 test('a dry run shows the cost and writes nothing', async () => {
   const folder = mkdtempSync(join(scratch, 'dry-'));
   const { code, out } = await gemmoe([...TRAIN, '--dry-run', '--steps', '5'], { cwd: folder });

@@ -10,6 +10,7 @@ import { GemmoeError } from '../../core/errors.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { grouped } from '../format.ts';
 import type { OptionValues } from '../options.ts';
+import { chosenTokenizer } from '../tokenizer-choice.ts';
 
 /** Standard input is read twice or more, so it goes to a file first. */
 async function spoolInput(folder: string, isJsonLines: boolean): Promise<string> {
@@ -28,7 +29,7 @@ async function inputFiles({ options, positional, cwd }: CommandContext, scratch:
 }
 
 /** Options that only the training of a bpe tokenizer reads. */
-function refuseBpeOptions({ tokenizer, vocabSize, minFrequency, special }: OptionValues): void {
+function refuseBpeOptions(tokenizer: string, { vocabSize, minFrequency, special }: OptionValues): void {
   if (tokenizer === 'bpe') return;
   const given = [
     ['--vocab-size', vocabSize !== undefined],
@@ -66,15 +67,15 @@ export const prepareCommand: Command = {
   async run(context) {
     const { options, terminal, cwd } = context;
     if (options.out === undefined) throw new GemmoeError('usage', 'no folder to write is named', 'name one: --out DIR');
-    refuseBpeOptions(options);
-    const isKind = ['byte', 'character', 'bpe'].includes(options.tokenizer);
+    const tokenizer = chosenTokenizer(options, cwd);
+    refuseBpeOptions(tokenizer, options);
     const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-prepare-'));
     try {
       const record = await prepare({
         files: await inputFiles(context, scratch),
         textField: options.textField,
         outputDirectory: resolve(cwd, options.out),
-        tokenizer: isKind ? options.tokenizer : resolve(cwd, options.tokenizer),
+        tokenizer,
         bpeVocabSize: options.vocabSize ?? 4096,
         minFrequency: options.minFrequency,
         special: options.special,

@@ -8,18 +8,20 @@ import type { Tokenizer } from '../../core/data/tokenizer.ts';
 import { loadTokenizer } from '../../core/data/tokenizers.ts';
 import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import type { Command, CommandContext } from '../command.ts';
+import { chosenTokenizer } from '../tokenizer-choice.ts';
 
-function chosenTokenizer({ options, cwd }: CommandContext): Tokenizer {
+function openTokenizer({ options, cwd }: CommandContext): Tokenizer {
   if (options.model !== undefined) return loadTokenizer(modelDirectoryOf(resolve(cwd, options.model)));
-  if (options.tokenizer === 'byte') return byteTokenizer();
-  if (options.tokenizer === 'character' || options.tokenizer === 'bpe') {
+  const chosen = chosenTokenizer(options, cwd);
+  if (chosen === 'byte') return byteTokenizer();
+  if (chosen === 'character' || chosen === 'bpe') {
     throw new GemmoeError(
       'usage',
       'no tokenizer is named',
       'name a tokenizer.json or a model: --tokenizer FILE or --model DIR (or --tokenizer byte)',
     );
   }
-  return loadTokenizer(resolve(cwd, options.tokenizer));
+  return loadTokenizer(chosen);
 }
 
 function parseIds(text: string, vocabSize: number): number[] {
@@ -39,7 +41,7 @@ export const tokenize: Command = {
   examples: ['gemmoe tokenize "Call me Ishmael." --model DIR', 'gemmoe tokenize --decode "1 2 3" --tokenizer FILE'],
   async run(context) {
     const { options, positional, terminal } = context;
-    const tokenizer = chosenTokenizer(context);
+    const tokenizer = openTokenizer(context);
     const input = positional ?? (await readAll(process.stdin));
     const ids = options.decode ? parseIds(input, tokenizer.vocabSize) : tokenizer.encode(input);
     const text = options.decode ? tokenizer.decode(ids, { specialTokens: true }) : input;

@@ -14,6 +14,7 @@ import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
 import { refuseOtherSettings } from '../resume-check.ts';
+import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
 import { startServices } from '../services.ts';
@@ -107,14 +108,13 @@ function refuseShapeOptions(options: OptionValues): void {
 function settingsFrom(context: CommandContext, backend: string): { settings: RunSettings; name: string } {
   const { options, cwd } = context;
   const { model, recipe, name } = chooseModel(context, backend);
-  const isKind = ['byte', 'character', 'bpe'].includes(options.tokenizer);
   const initFrom = options.initFrom === undefined ? null : modelDirectoryOf(resolve(cwd, options.initFrom));
-  const tokenizer = isKind ? options.tokenizer : resolve(cwd, options.tokenizer);
+  const tokenizer = chosenTokenizer(options, cwd);
   const settings: RunSettings = {
     model,
     initFrom,
     data: options.data.map((path) => resolve(cwd, path)),
-    tokenizer: initFrom !== null && tokenizer === 'character' ? join(initFrom, 'tokenizer.json') : tokenizer,
+    tokenizer: initFrom !== null && options.tokenizer === undefined ? join(initFrom, 'tokenizer.json') : tokenizer,
     bpeVocabSize: options.vocabSize ?? DEFAULT_VOCABULARY,
     validationFraction: options.validationFraction,
     dataOrder: options.dataOrder,
@@ -162,7 +162,9 @@ function withStored(options: OptionValues, stored: RunSettings): OptionValues {
 }
 
 /** Options of which one would be passed over in silence. */
-function refuseContradictions({ steps, duration, dryRun, resume: resumed, tokenizer, vocabSize }: OptionValues): void {
+function refuseContradictions(options: OptionValues): void {
+  const { steps, duration, dryRun, resume: resumed, vocabSize } = options;
+  const tokenizer = chosenTokenizer(options, '.');
   const both = (a: string, b: string) => new GemmoeError('usage', `${a} and ${b} are both given`, 'give one of them');
   if (steps !== undefined && duration !== undefined) throw both('--steps', '--duration');
   if (dryRun && resumed !== undefined) throw both('--dry-run', '--resume');
