@@ -191,7 +191,9 @@ function createSchedule(settings: RunSettings, services: RunServices): Schedule 
   });
 }
 
-const CALIBRATION_STEPS = 6;
+/** Steps that are timed at most; fewer when they take more than a share of the run. */
+const CALIBRATION_STEPS = 20;
+const CALIBRATION_SHARE = 0.05;
 /** Share of the time that is kept for training, however long validation takes. */
 const LEAST_TRAINING = 0.3;
 /** A forward pass takes about this share of a training step. */
@@ -212,13 +214,17 @@ function calibrateSteps(
   const trainer = new Trainer(model, createOptimizer(settings, services, model.parameters), () => 1e-6);
   const { ids, targets } = batchBuffers(settings);
   const times: number[] = [];
+  const begin = performance.now();
   for (let step = 1; step <= CALIBRATION_STEPS; step++) {
     const start = performance.now();
     sampler.fill(step, ids, targets);
     trainer.step(ids, targets, batchSize, sequenceLength);
     times.push(performance.now() - start);
+    if (performance.now() - begin > CALIBRATION_SHARE * seconds * 1000) break;
   }
-  const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+  // the first ones also compile the kernels
+  const warm = times.slice(Math.floor(times.length / 2)).sort((a, b) => a - b);
+  const median = warm[Math.floor(warm.length / 2)];
   const validation = (corpus.validation.length / (batchSize * sequenceLength)) * median * FORWARD;
   const budget = Math.max(LEAST_TRAINING * seconds * 1000, seconds * 1000 - validation) * (1 - OVERHEAD);
   return Math.max(10, Math.floor(budget / median / 10) * 10);
