@@ -12,7 +12,14 @@ export { loadModel, type LoadedModel, saveModel, type SaveOptions } from './form
 export { openSafetensors, writeSafetensors } from './formats/safetensors.ts';
 export { type FinishReason, type GeneratedToken, type GenerateOptions, Generator } from './generation/generator.ts';
 export { type ChainSettings, createChain, type SamplerChain } from './generation/sampler-chain.ts';
-export { bindKernels, IGNORE_INDEX, type Kernels, nativeKernels } from './kernels.ts';
+export {
+  bindKernels,
+  IGNORE_INDEX,
+  type Kernels,
+  type MatrixBatch,
+  nativeKernels,
+  newtonSchulzScratch,
+} from './kernels.ts';
 export { loadPlugin } from './load-plugin.ts';
 export { activeParameters, type ModelConfig, parseModelConfig, totalParameters } from './model/config.ts';
 export { KvCache } from './model/kv-cache.ts';

@@ -17,6 +17,7 @@ import { portableKernels } from './ops/portable.ts';
 import type { FloatArray } from './tensor/dtype.ts';
 
 export { IGNORE_INDEX } from './ops/cross-entropy.ts';
+export { newtonSchulzScratch } from './ops/newton-schulz.ts';
 
 /** Layout and options of an attention call; q, k and v may be column ranges of one [N, (H+2·KV)·D] matrix. */
 export interface AttentionShape {
@@ -85,6 +86,14 @@ export interface ExpertsSaved {
   readonly hidden: FloatArray;
   /** [M,C] expert outputs before weighting. */
   readonly output: FloatArray;
+}
+
+/** Matrices of one shape that lie in one flat array: what Muon's kernels work on together. */
+export interface MatrixBatch {
+  /** First element of each matrix, whole numbers; the matrices do not overlap. */
+  readonly offsets: Float64Array;
+  readonly rows: number;
+  readonly columns: number;
 }
 
 export interface Kernels {
@@ -350,6 +359,64 @@ export interface Kernels {
     weightDecay: number,
     step: number,
     gradientScale: number,
+  ): void;
+
+  /**
+   * Lion (Chen et al. 2023) on `count` elements from `offset`: p *= 1 - lr·decay, p -= lr·sign(β₁m + (1-β₁)g'),
+   * m = β₂m + (1-β₂)g', g' = g·gradientScale; then g = 0. The sign of 0 is 0.
+   */
+  lion(
+    p: FloatArray,
+    g: FloatArray,
+    m: FloatArray,
+    offset: number,
+    count: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    weightDecay: number,
+    gradientScale: number,
+  ): void;
+
+  // ------------------------------------------------------------ Muon, in the order of its step
+
+  /**
+   * Momentum on `count` elements from `offset` (Jordan et al. 2024): m += (1-μ)·(g' - m), g' = g·gradientScale, and g = the
+   * direction to be orthogonalised: m, or g' + μ·(m - g') with `nesterov`.
+   */
+  muonMomentum(
+    g: FloatArray,
+    m: FloatArray,
+    offset: number,
+    count: number,
+    momentum: number,
+    nesterov: boolean,
+    gradientScale: number,
+  ): void;
+  /**
+   * Newton–Schulz iteration, in place: every matrix X of the batch is divided by its Frobenius norm (+ 1e-7); then, for each
+   * triple (a, b, c) of `coefficients` in turn, X = aX + (bA + cA²)X with A = X·Xᵀ, or, where rows > columns, the same from
+   * the right with A = Xᵀ·X. With the right coefficients X comes near the orthogonal matrix U·Vᵀ of X = U·S·Vᵀ.
+   * `scratch` (at least `newtonSchulzScratch(rows, columns)` elements) is overwritten; nothing around the matrices is touched.
+   */
+  newtonSchulz(x: FloatArray, batch: MatrixBatch, coefficients: Float64Array, scratch: FloatArray): void;
+  /**
+   * NorMuon's second step (Li et al. 2025), in place: rows r of all matrices, counted through the batch, are evened out by
+   * v[r] = β₂v[r] + (1-β₂)·mean(x_r²), x_r /= √v[r] + 1e-8; each matrix is then brought back to its norm. v [matrices·rows].
+   */
+  muonNormalise(x: FloatArray, batch: MatrixBatch, v: FloatArray, beta2: number): void;
+  /**
+   * p -= decay·p + rate·g on `count` elements from `offset`; then g = 0. `cautious` decays only where g·p >= 0, so that the
+   * decay never works against the step.
+   */
+  muonUpdate(
+    p: FloatArray,
+    g: FloatArray,
+    offset: number,
+    count: number,
+    rate: number,
+    decay: number,
+    cautious: boolean,
   ): void;
 
   // ------------------------------------------------------------ casts (16-bit values as Uint16Array)

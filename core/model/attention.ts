@@ -35,7 +35,7 @@ export class Attention {
     const { hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D } = config;
     this.config = config;
     this.layer = layer;
-    this.qkv = new Linear(store, `${name}.qkv`, 'attention', C, (H + 2 * KV) * D);
+    this.qkv = new Linear(store, `${name}.qkv`, 'attention', C, (H + 2 * KV) * D, [H * D, KV * D, KV * D]);
     this.output = new Linear(store, `${name}.output`, 'attention', H * D, C);
   }
 

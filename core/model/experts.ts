@@ -17,7 +17,7 @@ export class Experts {
   constructor(store: ParameterStore, name: string, config: ModelConfig) {
     const { numExperts: E, expertWidth: F, hiddenSize: C } = config;
     this.config = config;
-    this.gateUp = store.declare(`${name}.gate_up`, 'expert', [E, 2 * F, C]);
+    this.gateUp = store.declare(`${name}.gate_up`, 'expert', [E, 2 * F, C], [F, F]);
     this.down = store.declare(`${name}.down`, 'expert', [E, C, F]);
   }
 

@@ -10,10 +10,18 @@ export class Linear {
   readonly inputs: number;
   readonly outputs: number;
 
-  constructor(store: ParameterStore, name: string, role: ParameterRole, inputs: number, outputs: number) {
+  /** @param parts rows of each matrix that is packed into W, one by default */
+  constructor(
+    store: ParameterStore,
+    name: string,
+    role: ParameterRole,
+    inputs: number,
+    outputs: number,
+    parts?: readonly number[],
+  ) {
     this.inputs = inputs;
     this.outputs = outputs;
-    this.weight = store.declare(name, role, [outputs, inputs]);
+    this.weight = store.declare(name, role, [outputs, inputs], parts);
   }
 
   /** y [rows,O] = x [rows,I]·Wᵀ, or += with `accumulate`. */

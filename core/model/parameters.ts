@@ -12,6 +12,8 @@ export interface Parameter {
   readonly name: string;
   readonly role: ParameterRole;
   readonly shape: readonly number[];
+  /** Rows of each matrix that is packed into this one, top to bottom: queries, keys and values, or gate and up. */
+  readonly parts: readonly number[];
   /** First element in the flat arrays. */
   readonly offset: number;
   readonly data: FloatArray;
@@ -31,10 +33,10 @@ export class ParameterStore {
     this.dtype = dtype;
   }
 
-  /** Reserves the next `shape` elements of the flat storage. */
-  declare(name: string, role: ParameterRole, shape: readonly number[]): Parameter {
+  /** Reserves the next `shape` elements of the flat storage; `parts` are the packed matrices, one by default. */
+  declare(name: string, role: ParameterRole, shape: readonly number[], parts?: readonly number[]): Parameter {
     if (this.values) throw new GemmoeError('internal', `parameter ${name} declared after allocation`);
-    const parameter = new StoredParameter(this, name, role, shape, this.length);
+    const parameter = new StoredParameter(this, name, role, shape, parts ?? [shape.at(-2) ?? 1], this.length);
     this.length += parameter.size;
     this.parameters.push(parameter);
     return parameter;
@@ -76,17 +78,26 @@ class StoredParameter implements Parameter {
   readonly name: string;
   readonly role: ParameterRole;
   readonly shape: readonly number[];
+  readonly parts: readonly number[];
   readonly offset: number;
   readonly size: number;
   private readonly store: ParameterStore;
   private dataView: FloatArray | undefined;
   private gradientView: FloatArray | undefined;
 
-  constructor(store: ParameterStore, name: string, role: ParameterRole, shape: readonly number[], offset: number) {
+  constructor(
+    store: ParameterStore,
+    name: string,
+    role: ParameterRole,
+    shape: readonly number[],
+    parts: readonly number[],
+    offset: number,
+  ) {
     this.store = store;
     this.name = name;
     this.role = role;
     this.shape = shape;
+    this.parts = parts;
     this.offset = offset;
     this.size = shape.reduce((product, length) => product * length, 1);
   }

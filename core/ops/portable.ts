@@ -9,6 +9,9 @@ import { add, sumOfSquares } from './elementwise.ts';
 import { embedding, embeddingBackward } from './embedding.ts';
 import { makeExperts } from './experts.ts';
 import { makeGroupedLinear, makeLinear } from './linear.ts';
+import { lion } from './lion.ts';
+import { muonMomentum, muonNormalise, muonUpdate } from './muon.ts';
+import { makeNewtonSchulz } from './newton-schulz.ts';
 import { rmsNorm, rmsNormBackward } from './rms-norm.ts';
 import { rope } from './rope.ts';
 import { router, routerBackward } from './router.ts';
@@ -24,9 +27,11 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
     ...makeLinear(gemm),
     ...makeGroupedLinear(gemm),
     ...makeAttention(gemm),
+    ...makeNewtonSchulz(gemm),
     ...{ embedding, embeddingBackward, add, rmsNorm, rmsNormBackward, rope, softmax, swiglu, swigluBackward },
     ...{ router, routerBackward, dispatch, gather, gatherBackward, combine, combineBackward },
-    ...{ crossEntropy, sumOfSquares, adamw, sgd, toBf16, fromBf16, toF16, fromF16 },
+    ...{ crossEntropy, sumOfSquares, adamw, sgd, lion, muonMomentum, muonNormalise, muonUpdate },
+    ...{ toBf16, fromBf16, toF16, fromF16 },
     ...native,
   };
   return { ...makeExperts(fine), ...fine };

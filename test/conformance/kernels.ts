@@ -6,6 +6,7 @@ import {
   type ExpertsSaved,
   IGNORE_INDEX,
   type Kernels,
+  newtonSchulzScratch,
   type Routing,
 } from '../../core/kernels.ts';
 import { Random } from '../../core/random.ts';
@@ -96,6 +97,18 @@ function expertsCase(backward: boolean): Case {
 }
 
 const OFFSETS = Int32Array.of(0, 3, 3, 4, 9, 14);
+
+/** Coefficients of Muon (Jordan et al. 2024), for two steps: more would enlarge differences of rounding. */
+const NEWTON_SCHULZ = Float64Array.of(3.4445, -4.775, 2.0315, 3.4445, -4.775, 2.0315);
+
+function newtonSchulzCase(rows: number, columns: number): Case {
+  return (kernels, draw) => {
+    const x = draw.normal(2 * rows * columns + 5);
+    const batch = { offsets: Float64Array.of(3 + rows * columns, 1), rows, columns };
+    kernels.newtonSchulz(x, batch, NEWTON_SCHULZ, draw.output(newtonSchulzScratch(rows, columns)));
+    return [x];
+  };
+}
 
 /** A case or more for every kernel. */
 const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
@@ -284,6 +297,31 @@ const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
     const velocity = step === null ? null : draw.normal(N);
     kernels.sgd(p, g, velocity, 2, 4, 0.1, 0.9, step === 2, 0.1, step ?? 1, 0.5);
     return velocity ? [p, g, velocity] : [p, g];
+  }),
+  lion: [
+    (kernels, draw) => {
+      const [p, g, m] = [draw.normal(N), draw.normal(N), draw.normal(N)];
+      kernels.lion(p, g, m, 2, 4, 0.1, 0.9, 0.99, 0.1, 0.5);
+      return [p, g, m];
+    },
+  ],
+  muonMomentum: [false, true].map((nesterov) => (kernels, draw) => {
+    const [g, m] = [draw.normal(N), draw.normal(N)];
+    kernels.muonMomentum(g, m, 2, 4, 0.95, nesterov, 0.5);
+    return [g, m];
+  }),
+  newtonSchulz: [newtonSchulzCase(C, C), newtonSchulzCase(F, C), newtonSchulzCase(C, F), newtonSchulzCase(1, 4)],
+  muonNormalise: [
+    (kernels, draw) => {
+      const [x, v] = [draw.normal(2 * C * F + 3), draw.normal(2 * C + 1).map(Math.abs)];
+      kernels.muonNormalise(x, { offsets: Float64Array.of(C * F + 2, 1), rows: C, columns: F }, v, 0.9);
+      return [x, v];
+    },
+  ],
+  muonUpdate: [false, true].map((cautious) => (kernels, draw) => {
+    const [p, g] = [draw.normal(N), draw.normal(N)];
+    kernels.muonUpdate(p, g, 2, 4, 0.1, 0.02, cautious);
+    return [p, g];
   }),
   toBf16: [castTo('toBf16')],
   fromBf16: [castFrom('fromBf16')],
