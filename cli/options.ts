@@ -118,7 +118,12 @@ const TRAINING = {
     defaultText: '2m',
     description: 'choose the steps so that the run takes about this long: 90s, 2m, 1.5h',
   } as const,
-  batchSize: number(size.optional(), 'sequences of a step', 'the preset’s'),
+  batchSize: number(size.optional(), 'sequences computed at once', 'the preset’s'),
+  accumulate: number(size.default(1), 'batches whose gradients add up to one step'),
+  checkpointEvery: number(
+    count.default(0),
+    'activation checkpointing: keep the input of every n-th block, compute the rest again; 0 keeps everything',
+  ),
   sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
   learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s'),
   optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),

@@ -14,6 +14,8 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   validationFraction: 'validationFraction',
   dataOrder: 'dataOrder',
   batchSize: 'batchSize',
+  accumulate: 'accumulate',
+  checkpointEvery: 'checkpointEvery',
   sequenceLength: 'sequenceLength',
   learningRate: 'learningRate',
   optimizer: 'optimizer',

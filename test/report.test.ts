@@ -10,35 +10,36 @@ import { renderReport } from '../cli/report/render-report.ts';
 import { Thinned } from '../cli/report/thinned.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import type { EvaluationRecord, RunRecord, SampleRecord, StepRecord } from '../core/training/events.ts';
-import type { RunSettings } from '../core/training/settings.ts';
+import { type RunSettings, RunSettingsSchema } from '../core/training/settings.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-report-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-const settings = (experts: number): RunSettings => ({
-  model: { ...PRESETS['tiny'].config, numExperts: experts, topK: Math.min(2, experts) },
-  initFrom: null,
-  data: ['/texts/a <b>.txt'],
-  tokenizer: 'byte',
-  bpeVocabSize: 1,
-  validationFraction: 0.1,
-  dataOrder: 'shuffle',
-  batchSize: 2,
-  sequenceLength: 5,
-  steps: 100,
-  optimizer: 'adamw',
-  schedule: 'constant',
-  learningRate: 0.01,
-  clipNorm: 1,
-  seed: 1,
-  evalInterval: null,
-  evalWindows: 0,
-  sampleInterval: null,
-  saveInterval: null,
-  keepLast: 1,
-  plugins: [],
-  backend: 'reference',
-});
+const settings = (experts: number): RunSettings =>
+  RunSettingsSchema.parse({
+    model: { ...PRESETS['tiny'].config, numExperts: experts, topK: Math.min(2, experts) },
+    initFrom: null,
+    data: ['/texts/a <b>.txt'],
+    tokenizer: 'byte',
+    bpeVocabSize: 1,
+    validationFraction: 0.1,
+    dataOrder: 'shuffle',
+    batchSize: 2,
+    sequenceLength: 5,
+    steps: 100,
+    optimizer: 'adamw',
+    schedule: 'constant',
+    learningRate: 0.01,
+    clipNorm: 1,
+    seed: 1,
+    evalInterval: null,
+    evalWindows: 0,
+    sampleInterval: null,
+    saveInterval: null,
+    keepLast: 1,
+    plugins: [],
+    backend: 'reference',
+  });
 
 const step = (number: number, experts: number): StepRecord => ({
   kind: 'step',

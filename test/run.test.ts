@@ -11,7 +11,7 @@ import { modelDirectoryOf } from '../core/training/checkpoint.ts';
 import type { RunObserver, RunPlan, RunRecord } from '../core/training/events.ts';
 import { readMetrics } from '../core/training/metrics-log.ts';
 import { planRun, resume, train } from '../core/training/run.ts';
-import type { RunSettings } from '../core/training/settings.ts';
+import { type RunSettings, RunSettingsSchema } from '../core/training/settings.ts';
 import { builtinPlugins } from '../plugins/index.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-run-'));
@@ -42,7 +42,7 @@ const text = join(scratch, 'text.txt');
 writeFileSync(text, 'the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n'.repeat(60));
 
 function settingsOf(changes: Partial<RunSettings> = {}): RunSettings {
-  return {
+  return RunSettingsSchema.parse({
     model: MODEL,
     initFrom: null,
     data: [text],
@@ -66,7 +66,7 @@ function settingsOf(changes: Partial<RunSettings> = {}): RunSettings {
     plugins: [],
     backend: 'reference',
     ...changes,
-  };
+  });
 }
 
 /** Remembers what it is told; `after` runs at every record. */

@@ -39,7 +39,7 @@ export const inspect: Command = {
     name: 'DIR|PRESET',
     description: `a model directory, a run folder, or ${Object.keys(PRESETS).join(', ')}`,
   },
-  options: ['model', 'preset', 'batchSize', 'sequenceLength'],
+  options: ['model', 'preset', 'batchSize', 'sequenceLength', 'checkpointEvery'],
   examples: ['gemmoe inspect default6_9b', 'gemmoe inspect runs/mine --json'],
   async run(context) {
     const { options, terminal } = context;
@@ -54,7 +54,7 @@ export const inspect: Command = {
     const kernels = bindKernels(new ReferenceBackend());
     const memory = {
       run: total * F32 + cachePerToken * T * B,
-      train: total * F32 * 4 + new Transformer(config, kernels).trainingBytes(B, T),
+      train: total * F32 * 4 + new Transformer(config, kernels).trainingBytes(B, T, options.checkpointEvery),
       kvCachePerToken: cachePerToken,
     };
     const flops = {

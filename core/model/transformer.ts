@@ -34,6 +34,19 @@ export interface ForwardOptions {
   readonly logits?: 'all' | 'last';
 }
 
+/** How a training pass is to run. */
+export interface TrainingOptions {
+  /** Factor on Σ cross-entropy; 1 / tokens of the batch by default. Micro-batches pass 1 / tokens of the whole step. */
+  readonly tokenScale?: number;
+  /** Factor on the auxiliary loss; its coefficient by default. Micro-batches pass their share of it. */
+  readonly auxScale?: number;
+  /**
+   * Activation checkpointing (Chen et al. 2016): the input of every n-th block is kept, what lies between is computed again in
+   * the backward pass. The gradients are the same bits. 0 (default) keeps everything.
+   */
+  readonly checkpointEvery?: number;
+}
+
 /** Buffers of one shape of forward pass without gradients: all blocks share one set. */
 interface InferencePlan {
   readonly positions: Int32Array;
@@ -49,7 +62,7 @@ interface InferencePlan {
 interface TrainingPlan {
   readonly positions: Int32Array;
   readonly starts: Int32Array;
-  /** [L+1] residual streams: the input of each block, and the last one's output. */
+  /** [L+1] residual streams: the input of each block, and the last one's output. Checkpointed, those between share memory. */
   readonly streams: readonly FloatArray[];
   readonly blocks: readonly BlockActivations[];
   readonly finalNorm: NormActivations;
@@ -100,9 +113,10 @@ export class Transformer {
     return this.workspace.bytes;
   }
 
-  /** Bytes of activations that a training step of this shape needs. */
-  trainingBytes(batch: number, length: number): number {
-    const size = measurePlan((arena) => this.planTraining(arena, batch, length));
+  /** Bytes of activations that a training pass of this shape needs, all blocks' kept or every n-th one's input. */
+  trainingBytes(batch: number, length: number, checkpointEvery = 0): number {
+    const segment = this.segmentLength(checkpointEvery);
+    const size = measurePlan((arena) => this.planTraining(arena, batch, length, segment));
     return size.floats * (this.dtype === 'f32' ? 4 : 8) + size.ints * 4;
   }
 
@@ -129,32 +143,37 @@ export class Transformer {
   }
 
   /**
-   * Forward and backward: adds to every parameter's gradient that of
-   * `tokenScale·Σ cross-entropy + auxScale·auxLoss`. The defaults make it the mean over tokens plus the configured share of
-   * the auxiliary loss; micro-batches of one step pass 1 / all tokens, and their share of the auxiliary loss.
+   * Forward and backward: adds to every parameter's gradient that of `tokenScale·Σ cross-entropy + auxScale·auxLoss`. The
+   * defaults make it the mean over tokens plus the configured share of the auxiliary loss.
+   * @throws GemmoeError for a batch without any target, unless `tokenScale` says that others of its step have one
    */
   forwardBackward(
     ids: Int32Array,
     targets: Int32Array,
     batch: number,
     length: number,
-    scales: { readonly tokenScale?: number; readonly auxScale?: number } = {},
+    options: TrainingOptions = {},
   ): LossResult {
     this.checkIds(ids, batch, length, 0);
     const rows = batch * length;
     const tokens = countTargets(targets, rows, this.config.vocabSize);
-    if (tokens === 0) throw new GemmoeError('bad-data', 'no row of the batch has a target', 'give at least one');
-    const plan = this.workspace.plan(`training ${batch}x${length}`, (arena) => this.planTraining(arena, batch, length));
+    if (tokens === 0 && options.tokenScale === undefined) {
+      throw new GemmoeError('bad-data', 'no row of the batch has a target', 'give at least one');
+    }
+    const segment = this.segmentLength(options.checkpointEvery ?? 0);
+    const plan = this.workspace.plan(`training ${batch}x${length}, every ${segment}`, (arena) =>
+      this.planTraining(arena, batch, length, segment),
+    );
     const pass = this.preparePass(plan.positions, plan.starts, batch, length, null);
     this.parameters.ensureGradients();
     this.forwardThroughBlocks(pass, plan, ids);
     const auxLoss = this.routing?.auxiliaryLoss() ?? null;
-    const auxScale = scales.auxScale ?? this.config.auxLossCoefficient;
+    const auxScale = options.auxScale ?? this.config.auxLossCoefficient;
     for (const [layer, dProbabilities] of plan.dProbabilities.entries()) {
       this.routing?.auxiliaryGradient(dProbabilities, layer, auxScale);
     }
-    const lossSum = this.headForwardBackward(pass, plan, targets, scales.tokenScale ?? 1 / tokens);
-    this.backwardThroughBlocks(pass, plan, ids);
+    const lossSum = this.headForwardBackward(pass, plan, targets, options.tokenScale ?? 1 / tokens);
+    this.backwardThroughBlocks(pass, plan, ids, segment);
     return { lossSum, tokens, auxLoss };
   }
 
@@ -214,8 +233,11 @@ export class Transformer {
     return lossSum;
   }
 
-  private backwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
-    for (let layer = this.blocks.length - 1; layer >= 0; layer--) {
+  private backwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array, segment: number): void {
+    const count = this.blocks.length;
+    for (let layer = count - 1; layer >= 0; layer--) {
+      // the last segment is still there; the others' activations have been overwritten by it
+      if ((layer + 1) % segment === 0 && layer + 1 < count) this.recompute(pass, plan, layer + 1 - segment, layer + 1);
       this.blocks[layer].backward(
         pass,
         plan.dStream,
@@ -226,6 +248,25 @@ export class Transformer {
       );
     }
     this.embedding.backward(pass, plan.dStream, ids);
+  }
+
+  /** The forward pass of blocks `first` … `end - 1` once more, for their activations; the routing is not counted again. */
+  private recompute(pass: Pass, plan: TrainingPlan, first: number, end: number): void {
+    for (let layer = first; layer < end; layer++) {
+      this.blocks[layer].forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
+    }
+  }
+
+  /** Blocks from one kept input to the next. @throws GemmoeError for a number that is none, or that keeps everything */
+  private segmentLength(checkpointEvery: number): number {
+    const { length } = this.blocks;
+    if (checkpointEvery === 0) return length;
+    if (Number.isInteger(checkpointEvery) && checkpointEvery > 0 && checkpointEvery < length) return checkpointEvery;
+    throw new GemmoeError(
+      'bad-config',
+      `checkpointEvery is ${checkpointEvery} for a model of ${length} ${length === 1 ? 'layer' : 'layers'}`,
+      length === 1 ? 'leave it at 0: there is nothing to save' : `choose 1 to ${length - 1}, or 0 to keep all activations`,
+    );
   }
 
   private planInference(arena: Arena, batch: number, length: number, outputs: number): InferencePlan {
@@ -242,14 +283,17 @@ export class Transformer {
     };
   }
 
-  private planTraining(arena: Arena, batch: number, length: number): TrainingPlan {
+  private planTraining(arena: Arena, batch: number, length: number, segment: number): TrainingPlan {
     const { hiddenSize: C, vocabSize: V, numExperts: E } = this.config;
     const rows = batch * length;
+    const L = this.blocks.length;
+    const isKept = (stream: number) => stream % segment === 0 || stream === L;
+    const between = Array.from({ length: segment }, (_, i) => (i === 0 ? undefined : arena.floats(rows * C)));
     return {
       positions: arena.ints(rows),
       starts: arena.ints(batch),
-      streams: Array.from({ length: this.blocks.length + 1 }, () => arena.floats(rows * C)),
-      blocks: this.blocks.map((block) => block.plan(arena, rows)),
+      streams: Array.from({ length: L + 1 }, (_, i) => (isKept(i) ? arena.floats(rows * C) : between[i % segment]!)),
+      blocks: planSegments(arena, segment, this.blocks, rows),
       finalNorm: this.finalNorm.plan(arena, rows),
       logits: arena.floats(rows * V),
       dNorm: arena.floats(rows * C),
@@ -320,6 +364,17 @@ export class Transformer {
       );
     }
   }
+}
+
+/** Activations of every block; those of blocks at the same place of their segments share memory. */
+function planSegments(arena: Arena, segment: number, blocks: readonly Block[], rows: number): BlockActivations[] {
+  const planned: BlockActivations[] = [];
+  for (let place = 0; place < segment; place++) {
+    const layers = blocks.map((_, layer) => layer).filter((layer) => layer % segment === place);
+    const made = arena.shared(layers.map((layer) => (shared: Arena) => blocks[layer].plan(shared, rows)));
+    for (const [i, layer] of layers.entries()) planned[layer] = made[i];
+  }
+  return planned;
 }
 
 /** The last of every `length` rows of `stream`. */

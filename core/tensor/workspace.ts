@@ -6,6 +6,8 @@ import { type ComputeType, type FloatArray, newFloats } from './dtype.ts';
 export interface Arena {
   floats(length: number): FloatArray;
   ints(length: number): Int32Array;
+  /** Buffers of several plans of which only one is in use at any time: they lie on the same memory. */
+  shared<T>(plans: readonly ((arena: Arena) => T)[]): T[];
 }
 
 /** Elements between two float buffers' starts are multiples of this: 64 bytes of float32, a cache line. */
@@ -41,7 +43,7 @@ export class Workspace {
       if (size.floats > this.floats.length) this.floats = newFloats(this.dtype, size.floats);
       if (size.ints > this.ints.length) this.ints = new Int32Array(size.ints);
     }
-    const made = build(sliceArena(this.floats, this.ints));
+    const made = sliceArena(this.floats, this.ints, build);
     this.plans.set(key, made);
     return made;
   }
@@ -51,35 +53,54 @@ export class Workspace {
 export function measurePlan(build: (arena: Arena) => unknown): { floats: number; ints: number } {
   const empty = new Float32Array(0);
   const emptyInts = new Int32Array(0);
-  const size = { floats: 0, ints: 0 };
-  build({
-    floats(length) {
-      size.floats += roundUp(length);
-      return empty;
-    },
-    ints(length) {
-      size.ints += roundUp(length);
-      return emptyInts;
-    },
-  });
-  return size;
+  return layOut(
+    build,
+    () => empty,
+    () => emptyInts,
+  ).size;
 }
 
-function sliceArena(floats: FloatArray, ints: Int32Array): Arena {
-  let nextFloat = 0;
-  let nextInt = 0;
-  return {
+function sliceArena<T>(floats: FloatArray, ints: Int32Array, build: (arena: Arena) => T): T {
+  return layOut(
+    build,
+    (start, end) => floats.subarray(start, end),
+    (start, end) => ints.subarray(start, end),
+  ).made;
+}
+
+/** Runs a plan over an arena whose buffers are what `floatsAt` and `intsAt` give for ranges of elements. */
+function layOut<T>(
+  build: (arena: Arena) => T,
+  floatsAt: (start: number, end: number) => FloatArray,
+  intsAt: (start: number, end: number) => Int32Array,
+): { made: T; size: { floats: number; ints: number } } {
+  let next = { floats: 0, ints: 0 };
+  const arena: Arena = {
     floats(length) {
-      const start = nextFloat;
-      nextFloat += roundUp(length);
-      return floats.subarray(start, start + length);
+      const start = next.floats;
+      next.floats += roundUp(length);
+      return floatsAt(start, start + length);
     },
     ints(length) {
-      const start = nextInt;
-      nextInt += roundUp(length);
-      return ints.subarray(start, start + length);
+      const start = next.ints;
+      next.ints += roundUp(length);
+      return intsAt(start, start + length);
+    },
+    shared(plans) {
+      const start = next;
+      let end = start;
+      const made = plans.map((plan) => {
+        next = { ...start };
+        const buffers = plan(arena);
+        end = { floats: Math.max(end.floats, next.floats), ints: Math.max(end.ints, next.ints) };
+        return buffers;
+      });
+      next = { ...end };
+      return made;
     },
   };
+  const made = build(arena);
+  return { made, size: next };
 }
 
 function roundUp(length: number): number {

@@ -6,7 +6,7 @@ import type { Transformer } from '../model/transformer.ts';
 import type { Corpus } from '../data/corpus.ts';
 import type { Optimizer } from '../plugin.ts';
 import type { RunPlan } from './events.ts';
-import type { RunSettings } from './settings.ts';
+import { type RunSettings, sequencesPerStep } from './settings.ts';
 
 /**
  * Floating-point operations of training on one token of a sequence of length T, a multiply-add counted as two:
@@ -42,10 +42,10 @@ export interface Planned {
 /** The plan of a run whose parts exist. */
 export function planOf(planned: Planned): RunPlan {
   const { settings, corpus, model, optimizerBytes, backend } = planned;
-  const { batchSize, sequenceLength, steps } = settings;
+  const { batchSize, sequenceLength, steps, checkpointEvery } = settings;
   const weights = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
-  const activations = model.trainingBytes(batchSize, sequenceLength);
-  const tokensPerStep = batchSize * sequenceLength;
+  const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery);
+  const tokensPerStep = sequencesPerStep(settings) * sequenceLength;
   return {
     parameters: {
       total: totalParameters(model.config),

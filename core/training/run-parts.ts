@@ -19,8 +19,8 @@ import type {
 import type { Registry } from '../registry.ts';
 import { stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
-import { type RunSettings, withIntervals } from './settings.ts';
-import { Trainer } from './trainer.ts';
+import { type RunSettings, sequencesPerStep, withIntervals } from './settings.ts';
+import { Trainer, type TrainerOptions } from './trainer.ts';
 
 /** What a run is computed with; a container or `createGemmoe` gives them. */
 export interface RunServices {
@@ -66,6 +66,7 @@ export async function assembleRun(
     checkVocabulary(model, corpus, from);
     let settings = { ...draft, model: model.config };
     checkLength(settings);
+    model.trainingBytes(1, 1, settings.checkpointEvery); // refuses a number that fits no segment
     const sampler = createSampler(settings, corpus);
     if (seconds !== undefined) {
       settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, corpus, seconds) };
@@ -109,6 +110,7 @@ export async function outlineRun(
     checkVocabulary(model, corpus, initFrom);
     const settings = { ...draft, model: model.config };
     checkLength(settings);
+    model.trainingBytes(1, 1, settings.checkpointEvery); // refuses a number that fits no segment
     createSampler(settings, corpus);
     createSchedule(settings, services);
     const optimizerBytes = estimateStateBytes(settings, services, model);
@@ -146,8 +148,8 @@ function estimateStateBytes(settings: RunSettings, services: RunServices, model:
 const BYTES = { f32: 4, f64: 8 } as const;
 
 function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
-  const { batchSize, sequenceLength, dataOrder: order, seed } = settings;
-  return new BatchSampler(corpus.train, { batchSize, sequenceLength, order, seed });
+  const { sequenceLength, dataOrder: order, seed } = settings;
+  return new BatchSampler(corpus.train, { batchSize: sequencesPerStep(settings), sequenceLength, order, seed });
 }
 
 function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {
@@ -211,7 +213,8 @@ function calibrateSteps(
   seconds: number,
 ): number {
   const { batchSize, sequenceLength } = settings;
-  const trainer = new Trainer(model, createOptimizer(settings, services, model.parameters), () => 1e-6);
+  const optimizer = createOptimizer(settings, services, model.parameters);
+  const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings));
   const { ids, targets } = batchBuffers(settings);
   const times: number[] = [];
   const begin = performance.now();
@@ -225,13 +228,19 @@ function calibrateSteps(
   // the first ones also compile the kernels
   const warm = times.slice(Math.floor(times.length / 2)).sort((a, b) => a - b);
   const median = warm[Math.floor(warm.length / 2)];
-  const validation = (corpus.validation.length / (batchSize * sequenceLength)) * median * FORWARD;
+  const validation = (corpus.validation.length / ids.length) * median * FORWARD;
   const budget = Math.max(LEAST_TRAINING * seconds * 1000, seconds * 1000 - validation) * (1 - OVERHEAD);
   return Math.max(10, Math.floor(budget / median / 10) * 10);
 }
 
-/** Buffers of one batch. */
+/** What the settings say about how a step is computed. */
+export function trainerOptions(settings: RunSettings): TrainerOptions {
+  const { clipNorm, accumulate, checkpointEvery } = settings;
+  return { clipNorm, accumulate, checkpointEvery };
+}
+
+/** Buffers of one step: all its micro-batches. */
 export function batchBuffers(settings: RunSettings): { ids: Int32Array; targets: Int32Array } {
-  const rows = settings.batchSize * settings.sequenceLength;
+  const rows = sequencesPerStep(settings) * settings.sequenceLength;
   return { ids: new Int32Array(rows), targets: new Int32Array(rows) };
 }

@@ -19,7 +19,7 @@ import { evaluateSource, nextTurn } from './evaluate.ts';
 import type { EvaluationRecord, RunObserver, RunRecord, RunSummary } from './events.ts';
 import { MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
-import { batchBuffers, type RunParts } from './run-parts.ts';
+import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
 import { Trainer } from './trainer.ts';
 
 /** Losses that the summary's training loss is the mean of. */
@@ -48,7 +48,7 @@ export class RunSession {
     this.observer = observer;
     this.state = checkpoint ? this.restore(checkpoint) : this.freshState();
     this.trainer = new Trainer(run.model, run.optimizer, run.schedule, {
-      clipNorm: run.settings.clipNorm,
+      ...trainerOptions(run.settings),
       step: this.state.step,
     });
     pruneCheckpoints(directory, run.settings.keepLast, this.state.best?.step);

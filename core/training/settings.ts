@@ -23,8 +23,12 @@ export const RunSettingsSchema = z.strictObject({
   /** Last part of the text that is held out. */
   validationFraction: z.number().gt(0).lt(1),
   dataOrder: z.enum(DATA_ORDERS),
-  /** B */
+  /** B: sequences of a micro-batch. */
   batchSize: positive,
+  /** Micro-batches whose gradients add up to one step. */
+  accumulate: positive.default(1),
+  /** Activation checkpointing: the input of every n-th block is kept, the rest computed again; 0 keeps everything. */
+  checkpointEvery: count.default(0),
   /** T */
   sequenceLength: positive,
   steps: positive,
@@ -53,6 +57,11 @@ export const RunSettingsSchema = z.strictObject({
 });
 
 export type RunSettings = z.infer<typeof RunSettingsSchema>;
+
+/** Sequences of one optimizer step: all its micro-batches. */
+export function sequencesPerStep({ batchSize, accumulate }: RunSettings): number {
+  return batchSize * accumulate;
+}
 
 /** The settings with every interval a number of steps. */
 export function withIntervals(settings: RunSettings): RunSettings & {

@@ -1,0 +1,73 @@
+// The options of a training step in whole runs: each resumes to the same bits, changes something, and refuses what is no value.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { planRun } from '../core/training/run.ts';
+import type { RunSettings } from '../core/training/settings.ts';
+import { referenceServices, smallSettings, traceOf, trainAndResume } from './support/runs.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-step-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+let nextFolder = 0;
+const newFolder = () => join(scratch, `run-${nextFolder++}`);
+
+const plain = newFolder();
+
+describe.each<[string, Partial<RunSettings>]>([
+  ['nothing', {}],
+  ['accumulation', { accumulate: 3 }],
+  ['activation checkpointing with accumulation', { checkpointEvery: 2, accumulate: 2 }],
+])('%s', (name, changes) => {
+  test('stopped and resumed, gives the bits of a run that is not', async () => {
+    const whole = name === 'nothing' ? plain : newFolder();
+    await trainAndResume(smallSettings(scratch, changes), whole);
+    if (whole !== plain) expect(traceOf(whole).weights.equals(traceOf(plain).weights)).toBe(false);
+    for (const stopAfter of [2, 5]) {
+      const run = newFolder();
+      await trainAndResume(smallSettings(scratch, changes), run, stopAfter);
+      expect(traceOf(run)).toEqual(traceOf(whole));
+    }
+  });
+});
+
+test('checkpointed activations change no bit of a run', async () => {
+  const [kept, recomputed] = [newFolder(), newFolder()];
+  await trainAndResume(smallSettings(scratch), kept);
+  await trainAndResume(smallSettings(scratch, { checkpointEvery: 1 }), recomputed);
+  expect(traceOf(recomputed)).toEqual(traceOf(kept));
+});
+
+describe('the plan', () => {
+  const planWith = async (changes: Partial<RunSettings>) => {
+    using services = referenceServices();
+    return planRun(smallSettings(scratch, changes), newFolder(), services);
+  };
+
+  test('counts the tokens of all micro-batches, and the activations of one', async () => {
+    const [one, three] = [await planWith({}), await planWith({ accumulate: 3 })];
+    expect(three.tokensPerStep).toBe(3 * one.tokensPerStep);
+    expect(three.flopsPerStep).toBe(3 * one.flopsPerStep);
+    expect(three.memory).toEqual(one.memory);
+  });
+
+  test('says that checkpointing needs less memory', async () => {
+    const [kept, recomputed] = [await planWith({}), await planWith({ checkpointEvery: 1 })];
+    expect(recomputed.memory.activations).toBeLessThan(0.8 * kept.memory.activations);
+    expect(recomputed.memory.total).toBe(kept.memory.total - kept.memory.activations + recomputed.memory.activations);
+  });
+
+  test('is refused where checkpointing keeps everything', async () => {
+    await expect(planWith({ checkpointEvery: 3 })).rejects.toThrow(/checkpointEvery is 3 for a model of 3 layers/);
+  });
+});
+
+test.each<[string, Partial<RunSettings>, RegExp]>([
+  ['no micro-batch', { accumulate: 0 }, /accumulate/],
+  ['half a micro-batch', { accumulate: 1.5 }, /accumulate/],
+  ['a negative segment', { checkpointEvery: -1 }, /checkpointEvery/],
+])('%s is refused', (_, changes, message) => {
+  expect(() => smallSettings(scratch, changes)).toThrow(message);
+});
