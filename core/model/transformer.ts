@@ -265,7 +265,9 @@ export class Transformer {
     throw new GemmoeError(
       'bad-config',
       `checkpointEvery is ${checkpointEvery} for a model of ${length} ${length === 1 ? 'layer' : 'layers'}`,
-      length === 1 ? 'leave it at 0: there is nothing to save' : `choose 1 to ${length - 1}, or 0 to keep all activations`,
+      length === 1
+        ? 'leave it at 0: there is nothing to save'
+        : `choose 1 to ${length - 1}, or 0 to keep all activations`,
     );
   }
 
