@@ -70,6 +70,8 @@ export interface MatmulBackend {
 export interface BackendContribution extends Named {
   /** One line per option that `create` understands, for `gemmoe backends`; empty when there are none. */
   readonly options: readonly string[];
+  /** (optional) Precisions of products that it offers here, as `precision=` takes them; default only float32. */
+  precisions?(): readonly string[];
   /** A sentence saying why it cannot run here, or undefined when it can. May look for files; loads nothing. */
   unavailable(): string | undefined;
   /** Loads and starts the backend. `options` is what stood after the colon in `name:options`, empty when nothing did. */

@@ -101,7 +101,7 @@ describe('choosing', () => {
     try {
       createBackend(registry, 'refrence');
     } catch (error) {
-      expect((error as GemmoeError).hint).toMatch(/did you mean "reference"\? choices: cblas, reference/);
+      expect((error as GemmoeError).hint).toMatch(/did you mean "reference"\? choices: accelerate, cblas, reference/);
     }
   });
 

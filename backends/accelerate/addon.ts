@@ -1,0 +1,174 @@
+// The native addon: its type, and why it could not be loaded. Nothing else knows the file.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { Kernels } from '../../core/kernels.ts';
+import { messageOf } from '../../core/errors.ts';
+import type { FloatArray } from '../../core/tensor/dtype.ts';
+
+/** Kernels whose native form takes the same arguments as the contract. */
+export type SameKernels = Pick<
+  Kernels,
+  | 'linear'
+  | 'linearBackward'
+  | 'groupedLinear'
+  | 'groupedLinearBackward'
+  | 'embedding'
+  | 'embeddingBackward'
+  | 'add'
+  | 'rmsNorm'
+  | 'rmsNormBackward'
+  | 'rope'
+  | 'softmax'
+  | 'swiglu'
+  | 'swigluBackward'
+  | 'gather'
+  | 'gatherBackward'
+  | 'combine'
+  | 'combineBackward'
+  | 'crossEntropy'
+  | 'sumOfSquares'
+  | 'adamw'
+  | 'sgd'
+  | 'toBf16'
+  | 'fromBf16'
+  | 'toF16'
+  | 'fromF16'
+>;
+
+type Numbers = readonly number[];
+
+/** A backend of the addon; records of the contract are passed as their fields. */
+export interface NativeBackend extends SameKernels {
+  readonly gemm: Kernels['gemm'];
+  attention(
+    out: FloatArray,
+    logSumExp: FloatArray | null,
+    q: FloatArray,
+    qOffset: number,
+    k: FloatArray,
+    kOffset: number,
+    v: FloatArray,
+    vOffset: number,
+    starts: Int32Array,
+    ...shape: Numbers
+  ): void;
+  attentionBackward(
+    dq: FloatArray,
+    dk: FloatArray,
+    dv: FloatArray,
+    dOut: FloatArray,
+    out: FloatArray,
+    logSumExp: FloatArray,
+    q: FloatArray,
+    qOffset: number,
+    k: FloatArray,
+    kOffset: number,
+    v: FloatArray,
+    vOffset: number,
+    ...shape: Numbers
+  ): void;
+  router(
+    probabilities: FloatArray,
+    weights: FloatArray,
+    experts: Int32Array,
+    logits: FloatArray,
+    N: number,
+    E: number,
+    K: number,
+    renormalise: boolean,
+  ): void;
+  routerBackward(
+    dLogits: FloatArray,
+    dWeights: FloatArray,
+    dProbabilities: FloatArray | null,
+    probabilities: FloatArray,
+    weights: FloatArray,
+    experts: Int32Array,
+    N: number,
+    E: number,
+    K: number,
+    renormalise: boolean,
+  ): void;
+  dispatch(
+    experts: Int32Array,
+    offsets: Int32Array,
+    rows: Int32Array,
+    slots: Int32Array,
+    N: number,
+    E: number,
+    K: number,
+  ): void;
+  experts(...arguments_: (FloatArray | Int32Array | number)[]): void;
+  expertsBackward(...arguments_: (FloatArray | Int32Array | number)[]): void;
+  /** y = e^x, to within 2 ulp. */
+  exponential(y: Float32Array, x: Float32Array): void;
+  close(): void;
+  /** Bytes of scratch memory held. */
+  bytes(): number;
+  readonly isa: string;
+  /** Bit set of 1 << index in PRECISIONS: those with instructions of their own. */
+  readonly nativePrecisions: number;
+  readonly blas: { readonly vendor: string; readonly version: string; readonly path: string } | null;
+  /** What was wrong with each library that was tried. */
+  readonly tried: readonly string[];
+}
+
+/** The addon's exports. */
+export interface Addon {
+  create(
+    isa: string,
+    threads: number,
+    precision: number,
+    libraries: readonly string[],
+    blasFrom: number,
+  ): NativeBackend;
+  /** Instruction sets that were compiled in, and those that run here; best first. */
+  levels(): { readonly compiled: readonly string[]; readonly usable: readonly string[] };
+}
+
+/** Where the build puts the addon, and what it says of itself. */
+export const ADDON_FILE = fileURLToPath(new URL('gemmoe.node', import.meta.url));
+export const BUILD_RECORD = fileURLToPath(new URL('gemmoe.build.json', import.meta.url));
+
+/** What the last build did. */
+export interface BuildRecord {
+  /** Hash of everything that went into it. */
+  readonly inputs: string;
+  /** Why there is no addon; null where it was built. */
+  readonly problem: string | null;
+  readonly compiler: string | null;
+  readonly levels: readonly string[];
+}
+
+/** Null where nothing was built yet. */
+export function readBuildRecord(): BuildRecord | null {
+  try {
+    return JSON.parse(readFileSync(BUILD_RECORD, 'utf8')) as BuildRecord;
+  } catch {
+    return null;
+  }
+}
+
+let loaded: Addon | undefined;
+
+/** Loads the addon. @throws Error where there is none, or not one for this machine */
+export function loadAddon(): Addon {
+  loaded ??= createRequire(import.meta.url)(ADDON_FILE) as Addon;
+  return loaded;
+}
+
+/** Why the addon cannot be used, or undefined where it can. */
+export function addonUnavailable(): string | undefined {
+  if (loaded) return undefined;
+  if (!existsSync(ADDON_FILE)) {
+    return readBuildRecord()?.problem ?? 'it was not built: run `npm run build`';
+  }
+  try {
+    loadAddon();
+    return undefined;
+  } catch (error) {
+    return `${ADDON_FILE} cannot be loaded: ${messageOf(error)}; build it anew with \`npm run build\``;
+  }
+}

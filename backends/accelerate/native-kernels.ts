@@ -1,0 +1,93 @@
+// The addon's kernels in the shape of the contract: records become their fields, as each property read from native code costs
+// as much as a small kernel.
+
+import type { AttentionShape, Kernels } from '../../core/kernels.ts';
+import type { NativeBackend, SameKernels } from './addon.ts';
+
+const SAME: readonly (keyof SameKernels)[] = [
+  'linear',
+  'linearBackward',
+  'groupedLinear',
+  'groupedLinearBackward',
+  'embedding',
+  'embeddingBackward',
+  'add',
+  'rmsNorm',
+  'rmsNormBackward',
+  'rope',
+  'softmax',
+  'swiglu',
+  'swigluBackward',
+  'gather',
+  'gatherBackward',
+  'combine',
+  'combineBackward',
+  'crossEntropy',
+  'sumOfSquares',
+  'adamw',
+  'sgd',
+  'toBf16',
+  'fromBf16',
+  'toF16',
+  'fromF16',
+];
+
+/** Fields of an attention shape in the addon's order. */
+function fieldsOf(s: AttentionShape): [number, number, number, number, number, number, number, number, number, number] {
+  return [
+    s.batch,
+    s.queries,
+    s.heads,
+    s.kvHeads,
+    s.headDim,
+    s.scale,
+    s.window,
+    s.queryStride,
+    s.keyStride,
+    s.keyBatchStride,
+  ];
+}
+
+/** Every kernel that the addon brings. */
+export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
+  const same = Object.fromEntries(SAME.map((name) => [name, native[name]])) as unknown as SameKernels;
+  return {
+    ...same,
+    attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, shape) {
+      native.attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, ...fieldsOf(shape));
+    },
+    attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, shape) {
+      const fields = fieldsOf(shape);
+      native.attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, ...fields);
+    },
+    router(probabilities, weights, experts, logits, N, { numExperts, topK, renormalise }) {
+      native.router(probabilities, weights, experts, logits, N, numExperts, topK, renormalise);
+    },
+    routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, options) {
+      const { numExperts: E, topK: K, renormalise } = options;
+      native.routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, E, K, renormalise);
+    },
+    dispatch({ experts, offsets, rows, slots }, N, { numExperts, topK }) {
+      native.dispatch(experts, offsets, rows, slots, N, numExperts, topK);
+    },
+    experts(y, saved, x, wGateUp, wDown, routing, shape) {
+      const { gathered, gateUp, hidden, output } = saved;
+      const { weights, offsets, rows, slots } = routing;
+      const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
+      native.experts(
+        ...[y, gathered, gateUp, hidden, output, x, wGateUp, wDown, weights, offsets, rows, slots],
+        ...[N, C, E, K, F],
+      );
+    },
+    expertsBackward(dx, dWeights, dWGateUp, dWDown, scratch, dy, saved, wGateUp, wDown, routing, shape) {
+      const { weights, offsets, slots } = routing;
+      const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
+      native.expertsBackward(
+        ...[dx, dWeights, dWGateUp, dWDown],
+        ...[scratch.gathered, scratch.gateUp, scratch.hidden, scratch.output, dy],
+        ...[saved.gathered, saved.gateUp, saved.hidden, saved.output, wGateUp, wDown],
+        ...[weights, offsets, slots, N, C, E, K, F],
+      );
+    },
+  };
+}

@@ -1,0 +1,41 @@
+// Every kernel, compiled once for each instruction-set level: LEVEL names it, the compiler's flags say what it may use.
+#include "kernels.h"
+
+#include "attention.h"
+#include "experts.h"
+#include "gemm.h"
+#include "optimizers.h"
+#include "rows.h"
+
+#define TEXT(x) #x
+#define NAME(x) TEXT(x)
+
+namespace LEVEL {
+
+static int prepare() {
+#ifdef GEMMOE_TILES
+  return tilesGranted();
+#else
+  return 1;
+#endif
+}
+
+#ifdef GEMMOE_NATIVE_BF16
+constexpr int NATIVE = 1 << PRECISION_F32 | 1 << PRECISION_BF16 | 1 << PRECISION_BF16X2 | 1 << PRECISION_BF16X3;
+#else
+constexpr int NATIVE = 1 << PRECISION_F32;
+#endif
+
+extern const KernelTable table;
+const KernelTable table = {
+    NAME(LEVEL),    NATIVE,          prepare,        gemm,           linear,
+    linearBackward, groupedLinear,   groupedLinearBackward, embedding, embeddingBackward,
+    add,            rmsNorm,         rmsNormBackward, rope,          softmax,
+    swiglu,         swigluBackward,  attention,      attentionBackward, router,
+    routerBackward, gather,          gatherBackward, combine,        combineBackward,
+    experts,        expertsBackward, crossEntropy,   sumOfSquares,   adamw,
+    sgd,            toBf16,          fromBf16,       toF16,          fromF16,
+    exponentialOf,
+};
+
+} // namespace LEVEL
