@@ -13,6 +13,7 @@ import type { FloatArray } from '../../core/tensor/dtype.ts';
 import { candidateLibraries, VENDORS } from '../cblas/find-library.ts';
 import { ReferenceBackend } from '../reference/reference-backend.ts';
 import { addonUnavailable, ADDON_FILE, loadAddon, type NativeBackend } from './addon.ts';
+import { isaOfEnvironment, platform } from './machine.ts';
 import { nativeKernelsOf } from './native-kernels.ts';
 import { type AccelerateOptions, OPTION_HELP, parseAccelerateOptions, PRECISIONS } from './options.ts';
 import { fastestThreads } from './threads.ts';
@@ -91,13 +92,13 @@ export class AccelerateBackend implements MatmulBackend {
 function librariesFor(blas: string, isa: string): readonly string[] {
   if (blas === 'builtin') return [];
   if (blas !== 'auto') return VENDORS.includes(blas) ? vendorLibraries(blas) : [blas];
-  if (process.platform === 'darwin') return ['accelerate'];
+  if (platform === 'darwin') return ['accelerate'];
   // measured: from AVX2 on, our own products are as fast as OpenBLAS's or faster at every size
   return isa === 'baseline' ? candidateLibraries() : [];
 }
 
 function vendorLibraries(vendor: string): readonly string[] {
-  if (vendor === 'accelerate' && process.platform === 'darwin') return ['accelerate'];
+  if (vendor === 'accelerate' && platform === 'darwin') return ['accelerate'];
   const found = candidateLibraries(vendor);
   if (found.length > 0) return found;
   throw new GemmoeError(
@@ -110,7 +111,7 @@ function vendorLibraries(vendor: string): readonly string[] {
 /** The instruction set that was asked for, or the best; '' has the addon choose. @throws GemmoeError for one that cannot run */
 function chooseIsa(wanted: string): string {
   const { compiled, usable } = loadAddon().levels();
-  const name = wanted || (process.env['GEMMOE_ISA'] ?? '');
+  const name = wanted || isaOfEnvironment();
   if (name === '') return usable[0];
   if (usable.includes(name)) return name;
   const why = compiled.includes(name) ? 'this machine does not run it' : 'it was not compiled';
@@ -129,7 +130,7 @@ function createNative(options: AccelerateOptions, isa: string, threads: number):
     threads,
     PRECISIONS.indexOf(precision),
     libraries,
-    process.platform === 'darwin' ? 0 : BLAS_FROM,
+    platform === 'darwin' ? 0 : BLAS_FROM,
   );
   if (libraries.length > 0 && !native.blas && blas !== 'auto') {
     native.close();

@@ -17,6 +17,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { messageOf } from '../../core/errors.ts';
+import { abiVersion, architecture, compilerOfEnvironment, platform } from './machine.ts';
 import { ADDON_FILE, BUILD_RECORD, type BuildRecord, readBuildRecord } from './addon.ts';
 
 /** An instruction-set level: how the kernels are compiled for it. */
@@ -89,13 +90,13 @@ function includeFolders(): string[] {
 }
 
 function findCompiler(wanted: string | undefined): string | null {
-  const named = wanted ?? process.env['CXX'];
+  const named = wanted ?? compilerOfEnvironment();
   const candidates = named ? [named] : ['c++', 'g++', 'clang++'];
   return candidates.find((name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0) ?? null;
 }
 
 function installHint(): string {
-  if (process.platform === 'darwin') return 'install one with `xcode-select --install`';
+  if (platform === 'darwin') return 'install one with `xcode-select --install`';
   return 'install one (Debian and Ubuntu: apt-get install g++)';
 }
 
@@ -178,7 +179,7 @@ async function buildIn(
   const problem = problems.find((said) => said !== null);
   if (problem) return problem;
   const linkFlags =
-    process.platform === 'darwin'
+    platform === 'darwin'
       ? ['-bundle', '-undefined', 'dynamic_lookup', '-framework', 'Accelerate']
       : ['-shared', '-ldl'];
   const objects = [...levels.map(({ name }) => name), ...SOURCES].map(object);
@@ -211,24 +212,16 @@ export async function buildAddon(options: BuildOptions = {}): Promise<BuildResul
     record({ inputs, problem, compiler, levels: [] });
     return done(problem, compiler, []);
   };
-  const arch = options.arch ?? process.arch;
+  const arch = options.arch ?? architecture;
   const levels = [...(LEVELS[arch] ?? []), ...(options.emulateTiles ? [EMULATED] : [])];
-  if (process.platform === 'win32' || levels.length === 0) {
-    return refuse(`the addon is not made for ${process.platform} on ${arch}: use cblas or reference`, null);
+  if (platform === 'win32' || levels.length === 0) {
+    return refuse(`the addon is not made for ${platform} on ${arch}: use cblas or reference`, null);
   }
   const compiler = findCompiler(options.compiler);
   if (compiler === null) return refuse(`no C++ compiler was found: ${installHint()}, then run \`npm run build\``, null);
   try {
     const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' }).stdout;
-    const inputs = inputsHash(sourceFolder(), [
-      version,
-      arch,
-      process.versions.modules,
-      levels,
-      COMMON,
-      KERNEL_FLAGS,
-      options,
-    ]);
+    const inputs = inputsHash(sourceFolder(), [version, arch, abiVersion, levels, COMMON, KERNEL_FLAGS, options]);
     const last = readBuildRecord();
     if (options.output === undefined && last?.inputs === inputs && last.problem === null && existsSync(ADDON_FILE)) {
       return done(null, compiler, last.levels, true);
