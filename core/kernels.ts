@@ -96,6 +96,22 @@ export interface MatrixBatch {
   readonly columns: number;
 }
 
+/** Settings of an Adafactor step, see core/ops/adafactor.ts. */
+export interface AdafactorOptions {
+  readonly learningRate: number;
+  /** 1 for the first. */
+  readonly step: number;
+  readonly decayRate: number;
+  readonly eps1: number;
+  readonly eps2: number;
+  /** Largest root mean square of the update. */
+  readonly clip: number;
+  /** Steps relative to the root mean square of p, with a rate of at most 1/√step. */
+  readonly relative: boolean;
+  readonly weightDecay: number;
+  readonly gradientScale: number;
+}
+
 export interface Kernels {
   /** `C = alpha·op(A)·op(B) + beta·C`; see MatmulBackend. */
   readonly gemm: MatmulBackend['gemm'];
@@ -361,6 +377,65 @@ export interface Kernels {
     gradientScale: number,
   ): void;
 
+  /**
+   * Adam (Kingma & Ba 2015) as PyTorch's: g' = g·gradientScale + decay·p, then as `adamw` without a decay of its own. Where
+   * `vMax` is given (AMSGrad), vMax = max(vMax, v) stands for v in the step.
+   */
+  adam(
+    p: FloatArray,
+    g: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    vMax: FloatArray | null,
+    offset: number,
+    count: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    step: number,
+    gradientScale: number,
+  ): void;
+  /**
+   * Adafactor (Shazeer & Stern 2018) on one matrix [rows, columns] from `offset`: row [rows] and column [columns] are the
+   * averages of g'², g' = g·gradientScale. For a vector [rows] `column` is null, columns 1, and row its second moment.
+   * Afterwards g = 0.
+   */
+  adafactor(
+    p: FloatArray,
+    g: FloatArray,
+    row: FloatArray,
+    rowOffset: number,
+    column: FloatArray | null,
+    columnOffset: number,
+    offset: number,
+    rows: number,
+    columns: number,
+    options: AdafactorOptions,
+  ): void;
+  /**
+   * Schedule-free AdamW (Defazio et al. 2024), p being the point y of the gradient: v = β₂v + (1-β₂)g'²,
+   * z -= lr·(g'/(√v̂ + eps) + decay·p), x += averaging·(z - x), p = z + β₁(x - z) in float64 from z and x as stored, so that they alone
+   * give p back; then g = 0.
+   */
+  scheduleFree(
+    p: FloatArray,
+    g: FloatArray,
+    z: FloatArray,
+    x: FloatArray,
+    v: FloatArray,
+    offset: number,
+    count: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    averaging: number,
+    step: number,
+    gradientScale: number,
+  ): void;
   /**
    * Lion (Chen et al. 2023) on `count` elements from `offset`: p *= 1 - lr·decay, p -= lr·sign(β₁m + (1-β₁)g'),
    * m = β₂m + (1-β₂)g', g' = g·gradientScale; then g = 0. The sign of 0 is 0.

@@ -53,6 +53,8 @@ export interface OptimizerStep {
   readonly learningRate: number;
   /** Every gradient is multiplied by this before use: clipping and loss scaling cost no pass of their own. */
   readonly gradientScale: number;
+  /** (optional) Momentum, or first beta, that the schedule wants in place of the optimizer's own. */
+  readonly momentum?: number | undefined;
 }
 
 /** What an optimizer is made for. */
@@ -60,6 +62,8 @@ export interface OptimizerContext {
   /** All weights and gradients, flat, with names, roles and offsets; the gradients exist from the first step on. */
   readonly store: ParameterStore;
   readonly kernels: Kernels;
+  /** (optional) Steps of the run, where there is one: for what changes over it besides the learning rate. */
+  readonly totalSteps?: number;
 }
 
 /** State tensors by name; each is written to the checkpoint with its shape and restored into the same array. */
@@ -72,15 +76,20 @@ export interface Optimizer {
   state(): OptimizerState;
   /** (optional) Scalars of the state, by name; default none. */
   scalars?(): Record<string, number>;
-  /** (optional) Takes back what `scalars` gave; the arrays of `state` are restored by the caller. */
+  /** (optional) Takes back what `scalars` gave, after the caller has restored the arrays of `state`. */
   restoreScalars?(scalars: Record<string, number>): void;
-  /** (optional) Puts the weights to evaluate and save in place (`false`) or those to train on (`true`); default nothing. */
+  /**
+   * (optional) Puts the weights to evaluate and save in place (`false`) or those to train on (`true`, also after a
+   * restoration, whose weights are those that were saved); default nothing. Going there and back changes no bit.
+   */
   training?(on: boolean): void;
 }
 
 export interface OptimizerContribution<O extends Options = Options> extends Named {
   /** Settings with their defaults; absent where there are none. */
   readonly options?: O;
+  /** (optional) Learning rate that suits it with these options, as a multiple of AdamW's; default 1. */
+  relativeRate?(options: z.infer<O>): number;
   create(options: z.infer<O>, context: OptimizerContext): Optimizer;
 }
 
@@ -93,7 +102,11 @@ export interface ScheduleContext {
 }
 
 /** Learning rate of step t = 1 … totalSteps: a pure function, so nothing of it needs saving but its settings. */
-export type Schedule = (step: number) => number;
+export interface Schedule {
+  (step: number): number;
+  /** (optional) Momentum of that step, for every optimizer that has one; default the optimizer's own. */
+  momentum?(step: number): number;
+}
 
 export interface SchedulerContribution<O extends Options = Options> extends Named {
   /** Settings with their defaults; absent where there are none. */

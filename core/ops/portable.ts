@@ -1,6 +1,8 @@
 // The complete set of kernels in TypeScript over a gemm, with what a backend brings itself in place of ours.
 
 import type { Kernels } from '../kernels.ts';
+import { adafactor } from './adafactor.ts';
+import { adam } from './adam.ts';
 import { adamw } from './adamw.ts';
 import { makeAttention } from './attention.ts';
 import { fromBf16, fromF16, toBf16, toF16 } from './cast.ts';
@@ -16,6 +18,7 @@ import { rmsNorm, rmsNormBackward } from './rms-norm.ts';
 import { rope } from './rope.ts';
 import { router, routerBackward } from './router.ts';
 import { combine, combineBackward, dispatch, gather, gatherBackward } from './routing.ts';
+import { scheduleFree } from './schedule-free.ts';
 import { sgd } from './sgd.ts';
 import { softmax } from './softmax.ts';
 import { swiglu, swigluBackward } from './swiglu.ts';
@@ -30,7 +33,19 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
     ...makeNewtonSchulz(gemm),
     ...{ embedding, embeddingBackward, add, rmsNorm, rmsNormBackward, rope, softmax, swiglu, swigluBackward },
     ...{ router, routerBackward, dispatch, gather, gatherBackward, combine, combineBackward },
-    ...{ crossEntropy, sumOfSquares, adamw, sgd, lion, muonMomentum, muonNormalise, muonUpdate },
+    ...{
+      crossEntropy,
+      sumOfSquares,
+      adamw,
+      sgd,
+      adam,
+      adafactor,
+      scheduleFree,
+      lion,
+      muonMomentum,
+      muonNormalise,
+      muonUpdate,
+    },
     ...{ toBf16, fromBf16, toF16, fromF16 },
     ...native,
   };

@@ -37,6 +37,8 @@ const TrainingStateSchema = z.strictObject({
   recentLosses: z.array(z.number()),
   /** Length of metrics.jsonl at this step: what stands behind it was written by a run that then died. */
   metricsBytes: z.int().min(0),
+  /** `name:key=value,…`; absent in checkpoints of earlier versions. */
+  optimizer: z.string().optional(),
   optimizerScalars: z.record(z.string(), z.number()),
   /** Hash of the training and validation tokens and their tokenizer. */
   dataFingerprint: z.string(),
@@ -124,6 +126,14 @@ export function restoreOptimizer(checkpoint: string, optimizer: Optimizer, state
     }
   } finally {
     file.close();
+  }
+  const missing = Object.keys(optimizer.scalars?.() ?? {}).find((name) => !(name in state.optimizerScalars));
+  if (missing !== undefined) {
+    throw new GemmoeError(
+      'bad-data',
+      `${join(checkpoint, STATE_FILE)}: the optimizer wants the scalar ${missing}, the file has none`,
+      'resume with the optimizer that the run was made with',
+    );
   }
   optimizer.restoreScalars?.(state.optimizerScalars);
 }

@@ -181,6 +181,7 @@ function createOptimizer(settings: RunSettings, services: RunServices, store: Pa
   return contribution.create(parseOptionsText(contribution, spec.rest), {
     store,
     kernels: services.kernels,
+    totalSteps: settings.steps,
   });
 }
 

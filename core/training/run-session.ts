@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import type { MatmulBackend } from '../backend.ts';
+import { parseSpec } from '../config.ts';
 import { bigramLoss } from '../data/bigram.ts';
 import { GemmoeError } from '../errors.ts';
 import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
@@ -68,6 +69,7 @@ export class RunSession {
       best: null,
       recentLosses: [],
       metricsBytes: 0,
+      optimizer: this.parts.settings.optimizer,
       optimizerScalars: {},
       dataFingerprint: this.parts.corpus.fingerprint,
       backend: backendIdentity(this.parts.services.backend),
@@ -90,9 +92,25 @@ export class RunSession {
         `the run was made with ${state.backend} and goes on with ${identity}: the last digits will differ`,
       );
     }
+    this.checkOptimizer(checkpoint, state);
     restoreOptimizer(checkpoint, optimizer, state);
+    optimizer.training?.(true); // checkpoints hold the weights to evaluate
     this.savedStep = state.step;
-    return state;
+    return { ...state, optimizer: settings.optimizer };
+  }
+
+  /** @throws GemmoeError when the checkpoint is of another optimizer; other options are only said */
+  private checkOptimizer(checkpoint: string, { optimizer: was }: TrainingState): void {
+    const is = this.parts.settings.optimizer;
+    if (was === undefined || was === is) return;
+    if (parseSpec(was).name !== parseSpec(is).name) {
+      throw new GemmoeError(
+        'bad-data',
+        `${checkpoint} was trained with the optimizer ${was}, the run says ${is}`,
+        `resume with ${was}, or start a new run with --init-from ${checkpoint}`,
+      );
+    }
+    this.notes.push(`the optimizer was ${was} and goes on as ${is}`);
   }
 
   /** Tells the observer what is going to happen. */
@@ -177,7 +195,8 @@ export class RunSession {
     if (!validation || signal?.aborted) return this.interrupted();
     this.savedStep = -1; // once more, with what the validation found
     this.save();
-    const { model, corpus, original } = this.parts;
+    const { model, optimizer, corpus, original } = this.parts;
+    optimizer.training?.(false); // and so they stay: the run is over
     writeDirectoryAtomic(
       this.modelDirectory,
       (temporary) => writeModelFiles(temporary, model, { tokenizer: corpus.tokenizer, ...(original && { original }) }),
@@ -270,11 +289,13 @@ export class RunSession {
     this.log.flush();
     this.state.metricsBytes = this.log.bytes;
     this.state.optimizerScalars = optimizer.scalars?.() ?? {};
+    optimizer.training?.(false);
     const path = saveCheckpoint(this.directory, {
       ...{ model, optimizer, tokenizer: corpus.tokenizer },
       original,
       state: this.state,
     });
+    optimizer.training?.(true);
     this.savedStep = this.state.step;
     pruneCheckpoints(this.directory, settings.keepLast, this.state.best?.step);
     this.observer.record({ kind: 'checkpoint', step: this.state.step, path });

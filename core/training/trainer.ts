@@ -73,7 +73,8 @@ export class Trainer {
       parameters.gradient.fill(0);
       throw diverged(step, loss, gradientNorm, learningRate);
     }
-    this.optimizer.step({ step, learningRate, gradientScale: clipScale(gradientNorm, this.clipNorm) });
+    const momentum = this.schedule.momentum?.(step);
+    this.optimizer.step({ step, learningRate, gradientScale: clipScale(gradientNorm, this.clipNorm), momentum });
     this.taken = step;
     return { step, loss, auxLoss, gradientNorm, learningRate, tokens };
   }

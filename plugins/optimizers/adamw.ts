@@ -1,18 +1,16 @@
-// AdamW (Loshchilov & Hutter 2019), fused over runs of parameters that decay alike.
+// AdamW (Loshchilov & Hutter 2019), fused over runs of parameters with equal settings.
 
 import { z } from 'zod';
-import type { Parameter } from '../../core/model/parameters.ts';
 import { defineOptimizer } from '../../core/plugin.ts';
 import { newFloats } from '../../core/tensor/dtype.ts';
-import { decayRuns } from './decay-runs.ts';
+import { groupOptions, parameterRuns } from '../../core/training/parameter-groups.ts';
 
 const options = z.strictObject({
   beta1: z.number().min(0).lt(1).default(0.9),
   beta2: z.number().min(0).lt(1).default(0.95),
   eps: z.number().positive().default(1e-8),
   weightDecay: z.number().nonnegative().default(0.1),
-  /** `matrices` spares norms, biases and embeddings; `all` spares nothing. */
-  decay: z.enum(['matrices', 'all']).default('matrices'),
+  ...groupOptions,
 });
 
 /** Moments of every parameter, bias correction, decoupled decay. */
@@ -20,28 +18,26 @@ export const adamw = defineOptimizer({
   name: 'adamw',
   description: 'Adam with decoupled weight decay',
   options,
-  create({ beta1, beta2, eps, weightDecay, decay }, { store, kernels }) {
+  create(settings, { store, kernels }) {
+    const runs = parameterRuns({ name: 'adamw', options }, settings, ['beta1', 'beta2', 'eps'], store);
     const m = newFloats(store.dtype, store.total);
     const v = newFloats(store.dtype, store.total);
-    const decays = (parameter: Parameter) => decay === 'all' || isMatrix(parameter);
-    const runs = decayRuns(store, decays);
     return {
-      step({ step, learningRate, gradientScale }) {
+      step({ step, learningRate, gradientScale, momentum }) {
         const { data, gradient } = store;
-        for (const run of runs) {
-          const rate = run.decays ? weightDecay : 0;
+        for (const { offset, count, settings: group } of runs) {
           kernels.adamw(
             data,
             gradient,
             m,
             v,
-            run.offset,
-            run.count,
-            learningRate,
-            beta1,
-            beta2,
-            eps,
-            rate,
+            offset,
+            count,
+            learningRate * group.rate,
+            momentum ?? group.beta1,
+            group.beta2,
+            group.eps,
+            group.weightDecay,
             step,
             gradientScale,
           );
@@ -55,7 +51,3 @@ export const adamw = defineOptimizer({
     };
   },
 });
-
-function isMatrix({ role }: Parameter): boolean {
-  return role !== 'norm' && role !== 'bias' && role !== 'embedding';
-}

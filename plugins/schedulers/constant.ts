@@ -2,12 +2,12 @@
 
 import { z } from 'zod';
 import { defineScheduler } from '../../core/plugin.ts';
-import { warmupSteps, withWarmup } from './warm-up.ts';
+import { warmupOptions, withWarmup } from './warm-up.ts';
 
 /** No warm-up unless asked for. */
 export const constant = defineScheduler({
   name: 'constant',
   description: 'the same rate throughout',
-  options: z.strictObject({ warmupSteps }),
-  create: (options, context) => withWarmup('constant', options.warmupSteps ?? 0, context, () => context.learningRate),
+  options: z.strictObject(warmupOptions),
+  create: (options, context) => withWarmup('constant', options.warmupSteps ?? 0, options, context, () => 1),
 });

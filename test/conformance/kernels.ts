@@ -110,6 +110,19 @@ function newtonSchulzCase(rows: number, columns: number): Case {
   };
 }
 
+/** A matrix, or a vector where there is one column. */
+function adafactorCase(rows: number, columns: number, relative: boolean): Case {
+  return (kernels, draw) => {
+    const [p, g] = [draw.normal(rows * columns + 3), draw.normal(rows * columns + 3)];
+    const [row, column] = [draw.normal(rows + 2).map(Math.abs), draw.normal(columns + 2).map(Math.abs)];
+    kernels.adafactor(p, g, row, 1, columns > 1 ? column : null, 1, 2, rows, columns, {
+      ...{ learningRate: 0.1, step: 3, decayRate: 0.8, eps1: 1e-7, eps2: 1e-3, clip: 0.8, relative },
+      ...{ weightDecay: 0.1, gradientScale: 0.5 },
+    });
+    return [p, g, row, column];
+  };
+}
+
 /** A case or more for every kernel. */
 const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
   linear: [false, true].map((accumulate) => (kernels, draw) => {
@@ -298,6 +311,21 @@ const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
     kernels.sgd(p, g, velocity, 2, 4, 0.1, 0.9, step === 2, 0.1, step ?? 1, 0.5);
     return velocity ? [p, g, velocity] : [p, g];
   }),
+  adam: [false, true].map((amsgrad) => (kernels, draw) => {
+    const [p, g, m] = [draw.normal(N), draw.normal(N), draw.normal(N)];
+    const [v, vMax] = [draw.normal(N).map(Math.abs), draw.normal(N).map(Math.abs)];
+    kernels.adam(p, g, m, v, amsgrad ? vMax : null, 2, 4, 0.1, 0.9, 0.99, 1e-8, 0.1, 3, 0.5);
+    return [p, g, m, v, vMax];
+  }),
+  adafactor: [adafactorCase(3, 2, true), adafactorCase(3, 2, false), adafactorCase(4, 1, true)],
+  scheduleFree: [
+    (kernels, draw) => {
+      const [p, g, z, x] = [draw.normal(N), draw.normal(N), draw.normal(N), draw.normal(N)];
+      const v = draw.normal(N).map(Math.abs);
+      kernels.scheduleFree(p, g, z, x, v, 2, 4, 0.1, 0.9, 0.99, 1e-8, 0.1, 0.3, 3, 0.5);
+      return [p, g, z, x, v];
+    },
+  ],
   lion: [
     (kernels, draw) => {
       const [p, g, m] = [draw.normal(N), draw.normal(N), draw.normal(N)];
