@@ -6,7 +6,7 @@ import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
 import { parseOptions } from '../core/config.ts';
 import { Trainer } from '../core/training/trainer.ts';
-import { adamw } from '../plugins/optimizers/adamw.ts';
+import { builtinPlugins } from '../plugins/index.ts';
 import { referenceKernels } from './support/kernels.ts';
 
 const NAMES = ['Float32Array', 'Float64Array', 'Int32Array', 'Uint8Array', 'Uint16Array', 'Uint32Array'] as const;
@@ -58,9 +58,10 @@ test('the count sees what is made', () => {
   expect(arraysMadeBy(() => void new Float32Array(4).subarray(1))).toBe(2);
 });
 
-test('a training step', () => {
+test.each(builtinPlugins.optimizers ?? [])('a training step with $name', (contribution) => {
   const model = makeModel();
-  const optimizer = adamw.create(parseOptions(adamw, {}), { store: model.parameters, kernels: model.kernels });
+  const context = { store: model.parameters, kernels: model.kernels };
+  const optimizer = contribution.create(parseOptions(contribution, {}), context);
   const trainer = new Trainer(model, optimizer, () => 1e-3, { clipNorm: 1 });
   const ids = Int32Array.from({ length: B * T }, (_, i) => i);
   const step = () => void trainer.step(ids, ids, B, T);

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { builtinBackends } from '../backends/index.ts';
 import { createGemmoe } from '../core/container.ts';
+import { loadModel } from '../core/formats/hugging-face.ts';
+import { openSafetensors } from '../core/formats/safetensors.ts';
 import type { ModelConfig } from '../core/model/config.ts';
 import { modelDirectoryOf } from '../core/training/checkpoint.ts';
 import type { RunObserver, RunPlan, RunRecord } from '../core/training/events.ts';
@@ -257,4 +259,78 @@ test('training goes on from a model directory', async () => {
   await train(settingsOf({ initFrom: join(first, 'model') }), second, services, recorder);
   const lossOf = (record: RunRecord | undefined) => (record?.kind === 'step' ? record.loss : Number.NaN);
   expect(lossOf(recorder.records[0])).toBeLessThan(3.2);
+});
+
+describe('every optimizer', () => {
+  /** A run that is stopped after a step, with what `change` makes of its settings file. */
+  async function stopped(optimizer: string, stopAfter: number, change?: (settings: string) => string): Promise<string> {
+    const run = newFolder();
+    const abort = new AbortController();
+    const recorder = new Recorder((record) => {
+      if (record.kind === 'step' && record.step === stopAfter) abort.abort();
+    });
+    await train(settingsOf({ optimizer }), run, services, recorder, { signal: abort.signal });
+    const file = join(run, 'run.json');
+    if (change) writeFileSync(file, change(readFileSync(file, 'utf8')));
+    return run;
+  }
+
+  test.each([
+    ...services.optimizers.names(),
+    'sgd:momentum=0.9',
+    'adam:amsgrad=true',
+    'muon:beta2=0.9,momentumWarmup=9',
+  ])('resumes to the same bits: %s', async (optimizer) => {
+    const whole = newFolder();
+    await train(settingsOf({ optimizer }), whole, services, new Recorder());
+    const run = await stopped(optimizer, 7);
+    await resume(run, services, new Recorder());
+    expect(weightsOf(run).equals(weightsOf(whole))).toBe(true);
+    expect(timeless(run)).toEqual(timeless(whole));
+  });
+
+  test('saves the weights to evaluate: schedule-free’s average', async () => {
+    const run = newFolder();
+    await train(settingsOf({ optimizer: 'schedule-free' }), run, services, new Recorder());
+    const model = loadModel(join(run, 'model'), services.kernels).model.parameters.data;
+    const file = openSafetensors(join(run, 'checkpoints', 'step-00000012', 'optimizer.safetensors'));
+    const average = new Float32Array(model.length);
+    file.read('x', average);
+    file.close();
+    expect(model).toEqual(average);
+  });
+
+  test('is refused on the checkpoint of another, which is named', async () => {
+    const run = await stopped('adamw', 5, (settings) => settings.replace('"adamw"', '"adam"'));
+    await expect(resume(run, services, new Recorder())).rejects.toThrow(
+      /step-00000005 was trained with the optimizer adamw, the run says adam/,
+    );
+  });
+
+  test('goes on with other options, and says so', async () => {
+    const run = await stopped('adamw', 5, (settings) => settings.replace('"adamw"', '"adamw:beta2=0.99"'));
+    const recorder = new Recorder();
+    await resume(run, services, recorder);
+    expect(recorder.plan!.notes).toContain('the optimizer was adamw and goes on as adamw:beta2=0.99');
+  });
+
+  test('needs the scalars it left', async () => {
+    const run = await stopped('schedule-free', 5);
+    const file = join(run, 'checkpoints', 'step-00000005', 'training_state.json');
+    writeFileSync(file, readFileSync(file, 'utf8').replace('"weightSum"', '"sum"'));
+    await expect(resume(run, services, new Recorder())).rejects.toThrow(/wants the scalar weightSum/);
+  });
+});
+
+test.each([
+  [{ learningRate: -1 }, /learningRate/],
+  [{ learningRate: Number.NaN }, /learningRate/],
+  [{ schedule: 'wsd:warmupSteps=13' }, /warmupSteps is 13, but the run has only 12 steps/],
+  [{ schedule: 'wsd:beta1=0.9' }, /wsd has no option "beta1"/],
+  [{ optimizer: 'lion:momentum=0.9' }, /lion has no option "momentum"/],
+  [{ optimizer: 'muon:groups=heads(rate=1)' }, /group heads matches no parameter/],
+])('a run with %j is refused before it begins', async (changes, message) => {
+  const run = newFolder();
+  await expect(async () => train(settingsOf(changes), run, services, new Recorder())).rejects.toThrow(message);
+  expect(existsSync(run)).toBe(false);
 });
