@@ -31,6 +31,9 @@ export type SameKernels = Pick<
   | 'sumOfSquares'
   | 'adamw'
   | 'sgd'
+  | 'lion'
+  | 'muonMomentum'
+  | 'muonUpdate'
   | 'toBf16'
   | 'fromBf16'
   | 'toF16'
@@ -100,6 +103,15 @@ export interface NativeBackend extends SameKernels {
     E: number,
     K: number,
   ): void;
+  newtonSchulz(x: FloatArray, offsets: Float64Array, rows: number, columns: number, coefficients: Float64Array): void;
+  muonNormalise(
+    x: FloatArray,
+    offsets: Float64Array,
+    rows: number,
+    columns: number,
+    v: FloatArray,
+    beta2: number,
+  ): void;
   experts(...arguments_: (FloatArray | Int32Array | number)[]): void;
   expertsBackward(...arguments_: (FloatArray | Int32Array | number)[]): void;
   /** y = e^x, to within 2 ulp. */
@@ -128,9 +140,12 @@ export interface Addon {
   levels(): { readonly compiled: readonly string[]; readonly usable: readonly string[] };
 }
 
+/** Beside this file once it is compiled; the sources, which tests run, share the compiled tree's. */
+const FOLDER = new URL(import.meta.url.endsWith('.ts') ? '../../dist/backends/accelerate/' : './', import.meta.url);
+
 /** Where the build puts the addon, and what it says of itself. */
-export const ADDON_FILE = fileURLToPath(new URL('gemmoe.node', import.meta.url));
-export const BUILD_RECORD = fileURLToPath(new URL('gemmoe.build.json', import.meta.url));
+export const ADDON_FILE = fileURLToPath(new URL('gemmoe.node', FOLDER));
+export const BUILD_RECORD = fileURLToPath(new URL('gemmoe.build.json', FOLDER));
 
 /** What the last build did. */
 export interface BuildRecord {

@@ -26,6 +26,9 @@ const SAME: readonly (keyof SameKernels)[] = [
   'sumOfSquares',
   'adamw',
   'sgd',
+  'lion',
+  'muonMomentum',
+  'muonUpdate',
   'toBf16',
   'fromBf16',
   'toF16',
@@ -69,6 +72,12 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
     },
     dispatch({ experts, offsets, rows, slots }, N, { numExperts, topK }) {
       native.dispatch(experts, offsets, rows, slots, N, numExperts, topK);
+    },
+    newtonSchulz(x, { offsets, rows, columns }, coefficients) {
+      native.newtonSchulz(x, offsets, rows, columns, coefficients);
+    },
+    muonNormalise(x, { offsets, rows, columns }, v, beta2) {
+      native.muonNormalise(x, offsets, rows, columns, v, beta2);
     },
     experts(y, saved, x, wGateUp, wDown, routing, shape) {
       const { gathered, gateUp, hidden, output } = saved;

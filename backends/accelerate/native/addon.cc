@@ -502,6 +502,85 @@ KERNEL(sgd) {
   return nullptr;
 }
 
+KERNEL(lion) {
+  Call call(env, info, "lion");
+  const long offset = call.offset(3, "offset"), count = call.offset(4, "count");
+  const double end = double(offset) + double(count);
+  float* p = call.floats(0, "p", end);
+  float* g = call.floats(1, "g", end);
+  float* m = call.floats(2, "m", end);
+  const double learningRate = call.number(5, "learningRate"), beta1 = call.number(6, "beta1"), beta2 = call.number(7, "beta2");
+  const double weightDecay = call.number(8, "weightDecay"), gradientScale = call.number(9, "gradientScale");
+  if (call.ok()) {
+    call.table().lion(call.context(), p + offset, g + offset, m + offset, count, learningRate, beta1, beta2, weightDecay,
+                      gradientScale);
+  }
+  return nullptr;
+}
+
+KERNEL(muonMomentum) {
+  Call call(env, info, "muonMomentum");
+  const long offset = call.offset(2, "offset"), count = call.offset(3, "count");
+  const double end = double(offset) + double(count);
+  float* g = call.floats(0, "g", end);
+  float* m = call.floats(1, "m", end);
+  const double momentum = call.number(4, "momentum");
+  const bool nesterov = call.flag(5, "nesterov");
+  const double gradientScale = call.number(6, "gradientScale");
+  if (call.ok()) call.table().muonMomentum(call.context(), g + offset, m + offset, count, momentum, nesterov, gradientScale);
+  return nullptr;
+}
+
+/** Matrices of a batch: their offsets, and how many. Refuses those that leave x. */
+const double* matrices(Call& call, int index, double xLength, long rows, long columns, long& count) {
+  const double* offsets = call.doubles(index, "offsets", 0);
+  count = static_cast<long>(call.length());
+  const double size = double(rows) * columns;
+  for (long i = 0; call.ok() && i < count; i++) {
+    const bool holds = offsets[i] >= 0 && offsets[i] == std::floor(offsets[i]) && offsets[i] + size <= xLength;
+    call.check(holds, "matrix " + std::to_string(i) + " does not lie within x");
+  }
+  return offsets;
+}
+
+KERNEL(newtonSchulz) {
+  Call call(env, info, "newtonSchulz");
+  const long rows = call.size(2, "rows"), columns = call.size(3, "columns");
+  float* x = call.floats(0, "x", 0);
+  const double length = double(call.length());
+  long count = 0;
+  const double* offsets = matrices(call, 1, length, rows, columns, count);
+  const double* coefficients = call.doubles(4, "coefficients", 0);
+  const long steps = static_cast<long>(call.length() / 3);
+  if (call.ok()) call.table().newtonSchulz(call.context(), x, offsets, count, rows, columns, coefficients, steps);
+  return nullptr;
+}
+
+KERNEL(muonNormalise) {
+  Call call(env, info, "muonNormalise");
+  const long rows = call.size(2, "rows"), columns = call.size(3, "columns");
+  float* x = call.floats(0, "x", 0);
+  const double length = double(call.length());
+  long count = 0;
+  const double* offsets = matrices(call, 1, length, rows, columns, count);
+  float* v = call.floats(4, "v", double(count) * rows);
+  const double beta2 = call.number(5, "beta2");
+  if (call.ok()) call.table().muonNormalise(call.context(), x, offsets, count, rows, columns, v, beta2);
+  return nullptr;
+}
+
+KERNEL(muonUpdate) {
+  Call call(env, info, "muonUpdate");
+  const long offset = call.offset(2, "offset"), count = call.offset(3, "count");
+  const double end = double(offset) + double(count);
+  float* p = call.floats(0, "p", end);
+  float* g = call.floats(1, "g", end);
+  const double rate = call.number(4, "rate"), decay = call.number(5, "decay");
+  const bool cautious = call.flag(6, "cautious");
+  if (call.ok()) call.table().muonUpdate(call.context(), p + offset, g + offset, count, rate, decay, cautious);
+  return nullptr;
+}
+
 KERNEL(toBf16) {
   Call call(env, info, "toBf16");
   const float* x = call.floats(1, "x", 0);
@@ -559,7 +638,8 @@ const Entry KERNELS[] = {
     ENTRY(rope),         ENTRY(softmax),        ENTRY(swiglu),         ENTRY(swigluBackward),    ENTRY(attention),
     ENTRY(attentionBackward), ENTRY(router),    ENTRY(routerBackward), ENTRY(dispatch),          ENTRY(gather),
     ENTRY(gatherBackward), ENTRY(combine),      ENTRY(combineBackward), ENTRY(experts),          ENTRY(expertsBackward),
-    ENTRY(crossEntropy), ENTRY(sumOfSquares),   ENTRY(adamw),          ENTRY(sgd),               ENTRY(toBf16),
+    ENTRY(crossEntropy), ENTRY(sumOfSquares),   ENTRY(adamw),          ENTRY(sgd),               ENTRY(lion),
+    ENTRY(muonMomentum), ENTRY(newtonSchulz),   ENTRY(muonNormalise),  ENTRY(muonUpdate),        ENTRY(toBf16),
     ENTRY(fromBf16),     ENTRY(toF16),          ENTRY(fromF16),        ENTRY(exponential),
 };
 

@@ -63,6 +63,45 @@ INLINE Range seen(const AttentionShape& s, long position, long begin, long end) 
   return {least(most(from, begin), end), most(begin, least(end, position + 1))};
 }
 
+/** Numbers 0, 1, 2, … in the lanes. */
+INLINE vi laneNumbers() {
+  vi lanes{};
+  for (int i = 0; i < W; i++) lanes[i] = i;
+  return lanes;
+}
+
+/** x where its place i + lane lies in [from,to), `other` elsewhere. */
+INLINE vf inside(vf x, long i, Range range, vf other) {
+  const vi place = laneNumbers() + (int32_t)i;
+  const vi out = (place < splatInt((int32_t)range.begin)) | (place >= splatInt((int32_t)range.end));
+  return out ? other : x;
+}
+
+/** Largest of the scores of a row that are seen; `width` is a multiple of W, what lies beyond the range is any number. */
+INLINE float seenMaximum(const float* row, long width, Range range) {
+  vf most = splat(-INFINITY);
+  for (long i = 0; i < width; i += W) {
+    const vf x = load(row + i);
+    most = maximum(i >= range.begin && i + W <= range.end ? x : inside(x, i, range, most), most);
+  }
+  return largest(most);
+}
+
+/** row = e^(row·scale - shift) where it is seen, 0 elsewhere; the sum. */
+INLINE float seenExponentials(float* row, long width, Range range, float scale, float shift) {
+  vf total{};
+  for (long i = 0; i < width; i += W) {
+    const vf x = load(row + i) * scale - shift;
+    vf y;
+    if (i >= range.begin && i + W <= range.end) y = exponential(x);
+    else if (i >= range.end || i + W <= range.begin) y = vf{};
+    else y = inside(exponential(inside(x, i, range, vf{})), i, range, vf{}); // what is not seen has no exponential to overflow
+    store(row + i, y);
+    total += y;
+  }
+  return sum(total);
+}
+
 /** Forward pass of queries [first,last) of one head. */
 static void attendBlock(float* out, float* logSumExp, const float* q, const AttentionShape& s, long start, long first, long last,
                         Panels keys, Panels values, float* scores) {
@@ -72,28 +111,22 @@ static void attendBlock(float* out, float* logSumExp, const float* q, const Atte
   const Range visible = keysOf(s, start, first, last);
   bool isFirst = true;
   for (long begin = visible.begin / NR * NR; begin < visible.end; begin += KEY_BLOCK) {
-    const long end = least(begin + KEY_BLOCK, visible.end), width = end - begin;
-    timesKeys(scores, KEY_BLOCK, q + first * s.queryStride, s.queryStride, rows, D, keys, begin, end);
+    const long end = least(begin + KEY_BLOCK, visible.end), width = roundUp(end - begin, W);
+    timesKeys(scores, KEY_BLOCK, q + first * s.queryStride, s.queryStride, rows, D, keys, begin, begin + width);
     for (long i = 0; i < rows; i++) {
       float* row = scores + i * KEY_BLOCK;
       const Range mine = seen(s, start + first + i, begin, end);
-      const long from = mine.begin - begin, to = mine.end - begin;
-      if (from >= to) {
-        memset(row, 0, sizeof(float) * width);
-        continue;
-      }
-      const float maximum = rowMaximum(row + from, to - from) * s.scale;
-      if (maximum > maxima[i]) {
+      const Range range = {mine.begin - begin, mine.end - begin};
+      const float highest = seenMaximum(row, width, range) * s.scale;
+      if (highest > maxima[i]) {
         if (!isFirst && maxima[i] != -INFINITY) {
-          const float shrink = expf(maxima[i] - maximum);
+          const float shrink = expf(maxima[i] - highest);
           sums[i] *= shrink;
           scaleRow(out + (first + i) * outStride, D, shrink);
         }
-        maxima[i] = maximum;
+        maxima[i] = highest;
       }
-      memset(row, 0, sizeof(float) * from);
-      sums[i] += exponentials(row + from, row + from, to - from, s.scale, maxima[i]);
-      memset(row + to, 0, sizeof(float) * (width - to));
+      sums[i] += seenExponentials(row, width, range, s.scale, maxima[i]);
     }
     timesRows(out + first * outStride, outStride, scores, KEY_BLOCK, rows, D, values, begin, end, 1, isFirst ? 0.0f : 1.0f);
     isFirst = false;
@@ -127,7 +160,7 @@ static void attention(Context* context, float* out, float* logSumExp, const floa
   long longest = 0;
   for (long b = 0; b < s.batch; b++) longest = most(longest, starts[b] + T);
   const bool inPlace = group * T < PACK_QUERIES;
-  const int parts = (int)least(partsFor(context, s.batch * s.heads * T * longest * D, 400000), s.batch * s.kvHeads);
+  const int parts = (int)most(1, least(partsFor(context, s.batch * s.heads * T * longest * D, 400000), s.batch * s.kvHeads));
   parallel(context, parts, [&](int part) {
     const long keyPanels = (longest + NR - 1) / NR, valuePanels = (D + NR - 1) / NR, padded = keyPanels * NR;
     float* scores = scratch<float>(context, part, SLOT_SCORES, inPlace ? padded : QUERY_BLOCK * KEY_BLOCK);
@@ -181,23 +214,20 @@ static void attendBlockBackward(float* dq, float* dk, float* dv, const float* dO
   const Range visible = keysOf(s, 0, first, last);
   float beta = 0;
   for (long begin = visible.begin / NR * NR; begin < visible.end; begin += KEY_BLOCK) {
-    const long end = least(begin + KEY_BLOCK, visible.end), width = end - begin;
-    timesKeys(buffers.scores, KEY_BLOCK, qRows, s.queryStride, rows, D, buffers.keys, begin, end);
-    timesKeys(buffers.gradients, KEY_BLOCK, dRows, outStride, rows, D, buffers.values, begin, end);
+    const long end = least(begin + KEY_BLOCK, visible.end), width = end - begin, padded = roundUp(width, W);
+    timesKeys(buffers.scores, KEY_BLOCK, qRows, s.queryStride, rows, D, buffers.keys, begin, begin + padded);
+    timesKeys(buffers.gradients, KEY_BLOCK, dRows, outStride, rows, D, buffers.values, begin, begin + padded);
     for (long i = 0; i < rows; i++) {
       float *p = buffers.scores + i * KEY_BLOCK, *d = buffers.gradients + i * KEY_BLOCK;
       const Range mine = seen(s, first + i, begin, end);
-      const long from = least(width, mine.begin - begin), to = most(from, mine.end - begin);
-      memset(p, 0, sizeof(float) * from);
-      memset(d, 0, sizeof(float) * from);
+      const Range range = {mine.begin - begin, mine.end - begin};
       const float shift = logSumExp[first + i], delta = deltas[i];
-      forVectors(to - from, [&](long j, auto load, auto store) {
-        const vf probability = exponential(load(p + from + j) * s.scale - shift);
-        store(p + from + j, probability);
-        store(d + from + j, probability * (load(d + from + j) - delta) * s.scale);
-      });
-      memset(p + to, 0, sizeof(float) * (width - to));
-      memset(d + to, 0, sizeof(float) * (width - to));
+      seenExponentials(p, padded, range, s.scale, shift);
+      for (long j = 0; j < padded; j += W) {
+        const vf gradient = load(p + j) * (load(d + j) - delta) * s.scale;
+        const bool whole = j >= range.begin && j + W <= range.end;
+        store(d + j, whole ? gradient : inside(gradient, j, range, vf{}));
+      }
     }
     timesRows(dqRows, s.queryStride, buffers.gradients, KEY_BLOCK, rows, D, buffers.keyRows, begin, end, 1, beta);
     beta = 1;
@@ -216,7 +246,7 @@ static void attentionBackward(Context* context, float* dq, float* dk, float* dv,
   const AttentionShape& s = *shape;
   const long group = s.heads / s.kvHeads, T = s.queries, D = s.headDim;
   if (s.batch == 0 || T == 0 || s.heads == 0 || D == 0) return;
-  const int parts = (int)least(partsFor(context, 3 * s.batch * s.heads * T * T * D, 400000), s.batch * s.kvHeads);
+  const int parts = (int)most(1, least(partsFor(context, 3 * s.batch * s.heads * T * T * D, 400000), s.batch * s.kvHeads));
   parallel(context, parts, [&](int part) {
     const long keyPanels = (T + NR - 1) / NR, rowPanels = (D + NR - 1) / NR, padded = keyPanels * NR;
     float* packed = scratch<float>(context, part, SLOT_KEYS, 2 * keyPanels * D * NR);

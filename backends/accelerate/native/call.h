@@ -36,6 +36,9 @@ class Call {
   std::int32_t* ints(int index, const char* name, double needed) {
     return static_cast<std::int32_t*>(array(index, name, needed, napi_int32_array, "Int32Array"));
   }
+  double* doubles(int index, const char* name, double needed) {
+    return static_cast<double*>(array(index, name, needed, napi_float64_array, "Float64Array"));
+  }
   std::uint16_t* halves(int index, const char* name, double needed) {
     return static_cast<std::uint16_t*>(array(index, name, needed, napi_uint16_array, "Uint16Array"));
   }

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "experts.h"
 #include "gemm.h"
+#include "muon.h"
 #include "optimizers.h"
 #include "rows.h"
 
@@ -34,7 +35,8 @@ const KernelTable table = {
     swiglu,         swigluBackward,  attention,      attentionBackward, router,
     routerBackward, gather,          gatherBackward, combine,        combineBackward,
     experts,        expertsBackward, crossEntropy,   sumOfSquares,   adamw,
-    sgd,            toBf16,          fromBf16,       toF16,          fromF16,
+    sgd,            lion,            muonMomentum,   newtonSchulz,   muonNormalise,
+    muonUpdate,     toBf16,          fromBf16,       toF16,          fromF16,
     exponentialOf,
 };
 

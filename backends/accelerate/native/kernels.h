@@ -106,11 +106,18 @@ struct KernelTable {
                 double eps, double weightDecay, double step, double gradientScale);
   void (*sgd)(Context*, float* p, float* g, float* velocity, long count, double learningRate, double momentum, int nesterov,
               double weightDecay, double step, double gradientScale);
+  void (*lion)(Context*, float* p, float* g, float* m, long count, double learningRate, double beta1, double beta2,
+               double weightDecay, double gradientScale);
+  void (*muonMomentum)(Context*, float* g, float* m, long count, double momentum, int nesterov, double gradientScale);
+  void (*newtonSchulz)(Context*, float* x, const double* offsets, long count, long rows, long columns, const double* coefficients,
+                       long steps);
+  void (*muonNormalise)(Context*, float* x, const double* offsets, long count, long rows, long columns, float* v, double beta2);
+  void (*muonUpdate)(Context*, float* p, float* g, long count, double rate, double decay, int cautious);
   void (*toBf16)(Context*, uint16_t* out, const float* x, long count);
   void (*fromBf16)(Context*, float* out, const uint16_t* x, long count);
   void (*toF16)(Context*, uint16_t* out, const float* x, long count);
   void (*fromF16)(Context*, float* out, const uint16_t* x, long count);
-  /** out = mean + deviation·normal, from the words of Philox4x32-10 as core/random.ts has it. */
+  /** y = e^x. */
   void (*exponential)(Context*, float* y, const float* x, long count);
 };
 

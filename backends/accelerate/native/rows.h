@@ -12,7 +12,7 @@ static void embedding(Context* context, float* y, const float* table, const int3
 
 /** Ids may repeat, so that threads share out the columns and not the rows. */
 static void embeddingBackward(Context* context, float* dTable, const float* dy, const int32_t* ids, long N, long C) {
-  const int parts = (int)least(partsFor(context, N * C), (C + W - 1) / W);
+  const int parts = (int)most(1, least(partsFor(context, N * C), (C + W - 1) / W));
   parallel(context, parts, [=](int part) {
     const Range columns = rangeOf(C, W, part, parts);
     for (long n = 0; n < N; n++) {
@@ -74,7 +74,7 @@ static void rmsNormBackward(Context* context, float* dx, float* dGamma, const fl
       });
     }
   });
-  const int parts = (int)least(partsFor(context, N * C), (C + W - 1) / W);
+  const int parts = (int)most(1, least(partsFor(context, N * C), (C + W - 1) / W));
   parallel(context, parts, [=](int part) {
     const Range columns = rangeOf(C, W, part, parts);
     for (long first = 0; first < N; first += ROW_BLOCK) {

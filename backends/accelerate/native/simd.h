@@ -195,7 +195,7 @@ INLINE int partsFor(const Context* context, long elements, long perPart = PARALL
 /** body(begin, end) over rows, on as many threads as `elements` numbers are worth. */
 template <class Body>
 static void parallelRows(Context* context, long rows, long elements, Body body) {
-  const int parts = (int)least(partsFor(context, elements), rows);
+  const int parts = (int)most(1, least(partsFor(context, elements), rows));
   parallel(context, parts, [&](int part) {
     const Range range = rangeOf(rows, 1, part, parts);
     if (range.begin < range.end) body(range.begin, range.end, part);
