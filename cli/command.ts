@@ -11,6 +11,8 @@ export interface CommandContext {
   readonly flagged: readonly OptionName[];
   /** What stood on the command line without a flag. */
   readonly positional: string | undefined;
+  /** The second such value. */
+  readonly output: string | undefined;
   readonly terminal: Terminal;
   /** Folder that relative paths are seen from. */
   readonly cwd: string;
@@ -28,6 +30,8 @@ export interface Command {
   readonly summary: string;
   /** A value without a flag. */
   readonly positional?: { readonly name: string; readonly description: string };
+  /** A second one: what is written. */
+  readonly output?: { readonly name: string; readonly description: string };
   readonly options: readonly OptionName[];
   readonly examples: readonly string[];
   /** Heeds `signal` on Ctrl-C; others end at once. */

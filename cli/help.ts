@@ -24,13 +24,14 @@ export function overview(commands: readonly Command[], columns: number): string[
 
 /** --help of one command. */
 export function commandHelp(command: Command, columns: number): string[] {
-  const { name, summary, positional, options, examples } = command;
-  const usage = `gemmoe ${name}${positional ? ` [${positional.name}]` : ''} [options]`;
+  const { name, summary, positional, output, options, examples } = command;
+  const words = [positional, output].filter((word) => word !== undefined);
+  const usage = `gemmoe ${name}${words.map((word) => ` [${word.name}]`).join('')} [options]`;
   return [
     summary,
     '',
     usage,
-    ...(positional ? ['', ...table([[positional.name, positional.description]])] : []),
+    ...(words.length > 0 ? ['', ...table(words.map((word) => [word.name, word.description]))] : []),
     ...optionGroups([...options, ...COMMON], columns),
     '',
     'examples',

@@ -9,7 +9,7 @@ interface Option {
   readonly description: string;
   readonly schema: z.ZodType;
   /** How the text of a flag is read; default `text`. A `switch` takes no value, a `list` may be repeated. */
-  readonly kind?: 'text' | 'number' | 'switch' | 'list' | 'duration';
+  readonly kind?: 'text' | 'number' | 'switch' | 'list' | 'duration' | 'bytes';
   /** What stands for the value in --help. */
   readonly value?: string;
   /** Shown as the default in --help where it is not a fixed value. */
@@ -165,6 +165,23 @@ const GENERATION = {
   ),
 } as const satisfies Record<string, Option>;
 
+const FILES = {
+  dtype: text(
+    z.enum(['f32', 'bf16', 'f16', 'q8_0']).optional(),
+    'TYPE',
+    'type that weights are stored in: f32, bf16, f16, and q8_0 with --to gguf',
+    'as they are; f32 for a new model',
+  ),
+  maxShardSize: {
+    kind: 'bytes',
+    schema: size.default(5e9),
+    value: 'SIZE',
+    defaultText: '5GB',
+    description: 'size at which a new file of weights begins: 2GB, 500MB',
+  } as const,
+  force: flag('replace the model that is there, once the new one is whole'),
+} as const satisfies Record<string, Option>;
+
 const OTHER = {
   idsFile: text(string.optional(), 'FILE', 'JSON array of rows of ids'),
   decode: flag('turn ids into text'),
@@ -172,7 +189,7 @@ const OTHER = {
 } as const satisfies Record<string, Option>;
 
 /** Every option of every command. A missing value without default is undefined. */
-export const OPTIONS = { ...GENERAL, ...MODEL, ...DATA, ...TRAINING, ...GENERATION, ...OTHER };
+export const OPTIONS = { ...GENERAL, ...MODEL, ...DATA, ...TRAINING, ...GENERATION, ...FILES, ...OTHER };
 
 /** The options under the headings that --help shows them with. */
 export const GROUPS: readonly { readonly title: string; readonly names: readonly string[] }[] = [
@@ -180,6 +197,7 @@ export const GROUPS: readonly { readonly title: string; readonly names: readonly
   { title: 'training', names: Object.keys(TRAINING) },
   { title: 'model and tokenizer', names: Object.keys(MODEL) },
   { title: 'generation', names: Object.keys(GENERATION) },
+  { title: 'model files', names: Object.keys(FILES) },
   { title: 'input and output', names: Object.keys(OTHER) },
   { title: 'general', names: Object.keys(GENERAL) },
 ];

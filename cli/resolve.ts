@@ -50,8 +50,8 @@ function givenValue(name: OptionName, { flags, env }: Sources, file: ConfigFile 
   const fromFile = file?.values[name];
   if (fromFile === undefined) return undefined;
   const value = optionOf(name).kind === 'list' && typeof fromFile === 'string' ? [fromFile] : fromFile;
-  const isDuration = optionOf(name).kind === 'duration' && typeof value === 'string';
-  return { value: isDuration ? seconds(value) : value, source: `${file?.path}: ${name}` };
+  const isText = typeof value === 'string' && ['duration', 'bytes'].includes(optionOf(name).kind ?? '');
+  return { value: isText ? readText(name, value) : value, source: `${file?.path}: ${name}` };
 }
 
 function readFlag(name: OptionName, value: unknown): unknown {
@@ -70,6 +70,7 @@ function readText(name: OptionName, text: string): unknown {
   const { kind } = optionOf(name);
   if (kind === 'number') return DECIMAL.test(text) ? Number(text) : text;
   if (kind === 'duration') return seconds(text);
+  if (kind === 'bytes') return byteCount(text);
   if (kind === 'list') return text.split(',').filter((part) => part !== '');
   if (kind !== 'switch') return text;
   if (/^(1|true|on|yes|enabled)$/i.test(text)) return true;
@@ -82,6 +83,14 @@ const SECONDS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600 
 function seconds(text: string): unknown {
   const match = /^(\d+(?:\.\d+)?)(s|m|h|)$/.exec(text.trim());
   return match ? Number(match[1]) * SECONDS[match[2]] : text;
+}
+
+const BYTES: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9 };
+
+/** `2GB`, `500MB`, `1000`: decimal units, as the libraries that shard models use them. */
+function byteCount(text: string): unknown {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmg]?)b?$/i.exec(text.trim());
+  return match ? Math.round(Number(match[1]) * BYTES[match[2].toLowerCase()]) : text;
 }
 
 function check(name: OptionName, given: Given | undefined): unknown {

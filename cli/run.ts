@@ -72,6 +72,7 @@ export async function run(args: readonly string[], { env, cwd }: Surroundings): 
       for (const line of commandHelp(command, terminal.columns)) terminal.print(line);
       return 0;
     }
+    const [output] = command.output ? extra.splice(0, 1) : [];
     refuseStrayWords(command, positional, extra);
     const options = await resolveOptions(command.options, { flags: rest, env, cwd });
     terminal = new Terminal(options.json);
@@ -82,6 +83,7 @@ export async function run(args: readonly string[], { env, cwd }: Surroundings): 
       flagged,
       options,
       positional,
+      output,
       terminal,
       cwd,
       commands: COMMANDS,

@@ -106,17 +106,21 @@ export class Random {
     return Math.floor(this.uniform(step, index) * bound);
   }
 
-  /** Fills `out` with independent normal values (Box-Muller), element i being a function of (step, i) alone. */
-  fillNormal(out: Float32Array | Float64Array, mean: number, deviation: number, step: number): void {
-    for (let i = 0; i < out.length; i += 4) {
-      const words = this.block(step, i >>> 2);
+  /**
+   * Fills `out` with independent normal values (Box-Muller), element i being a function of (step, start + i) alone: a long
+   * array may be filled in pieces.
+   */
+  fillNormal(out: Float32Array | Float64Array, mean: number, deviation: number, step: number, start = 0): void {
+    const first = Math.floor(start / 4);
+    for (let i = 4 * first - start; i < out.length; i += 4) {
+      const words = this.block(step, (start + i) / 4);
       for (let half = 0; half < 2; half++) {
         // (0, 1] so that the logarithm is finite
         const radius = deviation * Math.sqrt(-2 * Math.log((words[2 * half] + 1) / 2 ** 32));
         const angle = (2 * Math.PI * words[2 * half + 1]) / 2 ** 32;
         const at = i + 2 * half;
-        if (at < out.length) out[at] = mean + radius * Math.cos(angle);
-        if (at + 1 < out.length) out[at + 1] = mean + radius * Math.sin(angle);
+        if (at >= 0 && at < out.length) out[at] = mean + radius * Math.cos(angle);
+        if (at + 1 >= 0 && at + 1 < out.length) out[at + 1] = mean + radius * Math.sin(angle);
       }
     }
   }

@@ -2,9 +2,11 @@
 
 import type { Command } from '../command.ts';
 import { backends } from './backends.ts';
+import { convert } from './convert.ts';
 import { evaluate } from './evaluate.ts';
 import { generate } from './generate.ts';
 import { help } from './help.ts';
+import { init } from './init.ts';
 import { inspect } from './inspect.ts';
 import { logits } from './logits.ts';
 import { plugins } from './plugins.ts';
@@ -21,6 +23,8 @@ export const COMMANDS: readonly Command[] = [
   tokenize,
   prepareCommand,
   inspect,
+  init,
+  convert,
   report,
   backends,
   plugins,

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { GemmoeError, messageOf } from '../../core/errors.ts';
 import { readModelConfig } from '../../core/formats/hugging-face.ts';
-import { type ModelConfig, parseModelConfig } from '../../core/model/config.ts';
+import type { ModelConfig } from '../../core/model/config.ts';
 import { PRESETS, type Recipe } from '../../core/model/presets.ts';
 import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import type { RunSummary } from '../../core/training/events.ts';
@@ -13,6 +13,7 @@ import { readRunSettings } from '../../core/training/run-folder.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
+import { shapeFrom } from '../model-shape.ts';
 import { refuseOtherSettings } from '../resume-check.ts';
 import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
@@ -46,49 +47,10 @@ function chooseModel(context: CommandContext, backend: string): { model: ModelCo
   }
   const name = options.preset ?? defaultPreset(backend);
   const { config, recipe } = PRESETS[name];
-  const hiddenSize = options.hiddenSize ?? config.hiddenSize;
-  const numHeads = options.heads ?? config.numHeads;
-  const sequenceLength = options.sequenceLength ?? recipe.sequenceLength;
-  const model = parseShape({
-    ...config,
-    vocabSize: UNKNOWN_VOCABULARY,
-    hiddenSize,
-    numHeads,
-    numLayers: options.layers ?? config.numLayers,
-    numKvHeads:
-      options.kvHeads ?? (options.heads === undefined ? config.numKvHeads : Math.min(numHeads, config.numKvHeads)),
-    headDim: options.headDim ?? headDimFor(options, hiddenSize, numHeads, config.headDim),
-    numExperts: options.experts ?? config.numExperts,
-    topK: options.expertsPerToken ?? Math.min(config.topK, options.experts ?? config.numExperts),
-    expertWidth: options.expertWidth ?? config.expertWidth,
-    // a model is good at the lengths it was trained on
-    maxSequenceLength: options.maxSequenceLength ?? sequenceLength,
-    ropeTheta: options.ropeTheta ?? config.ropeTheta,
-    ropeAlpha: options.ropeAlpha ?? config.ropeAlpha,
-    auxLossCoefficient: options.auxLoss ?? config.auxLossCoefficient,
-  });
+  // a model is good at the lengths it was trained on
+  const maxSequenceLength = options.maxSequenceLength ?? options.sequenceLength ?? recipe.sequenceLength;
+  const model = shapeFrom(options, { ...config, vocabSize: UNKNOWN_VOCABULARY, maxSequenceLength });
   return { model, recipe, name };
-}
-
-/** A shape that the options cannot mean is a usage error. */
-function parseShape(shape: ModelConfig): ModelConfig {
-  try {
-    return parseModelConfig(shape, 'model options');
-  } catch (error) {
-    if (!(error instanceof GemmoeError)) throw error;
-    throw new GemmoeError('usage', error.message, error.hint, { cause: error });
-  }
-}
-
-/** Heads share the hidden size when either was changed. @throws GemmoeError when they do not divide it */
-function headDimFor(options: OptionValues, hiddenSize: number, numHeads: number, standard: number): number {
-  if (options.hiddenSize === undefined && options.heads === undefined) return standard;
-  if (hiddenSize % numHeads === 0) return hiddenSize / numHeads;
-  throw new GemmoeError(
-    'usage',
-    `${numHeads} heads do not divide the hidden size ${hiddenSize}`,
-    'choose numbers that divide, or say the size of a head with --head-dim',
-  );
 }
 
 function refuseShapeOptions(options: OptionValues): void {

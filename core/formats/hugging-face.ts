@@ -1,9 +1,9 @@
 // Hugging Face model directories, in and out: config.json, model.safetensors or shards, tokenizer.json, generation_config.json.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Tokenizer } from '../data/tokenizer.ts';
-import { GemmoeError, messageOf } from '../errors.ts';
+import { GemmoeError } from '../errors.ts';
 import type { Kernels } from '../kernels.ts';
 import { type ModelConfig, parseModelConfig, ropeBase } from '../model/config.ts';
 import { Transformer } from '../model/transformer.ts';
@@ -11,12 +11,16 @@ import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
 import { makeDirectory, writeDirectoryAtomic } from './atomic-files.ts';
 import { exportFamily, familyOf } from './families/index.ts';
 import { ConfigReader, type Family, type RawConfig, type TensorPlace } from './families/family.ts';
-import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
+import { readJsonObject, writeJson } from './json-files.ts';
+import type { StoredType, TensorToWrite } from './safetensors.ts';
+import { MAX_SHARD_BYTES, TensorFiles, writeWeightFiles } from './weight-files.ts';
 
-const INDEX_FILE = 'model.safetensors.index.json';
-const SINGLE_FILE = 'model.safetensors';
-/** transformers 4 starts a new shard at this size. */
-const MAX_SHARD_BYTES = 5e9;
+/** What config.json calls the types that weights are stored in; torch has no other name for its own float32. */
+export const DTYPE_NAMES: Readonly<Partial<Record<StoredType, string>>> = {
+  F32: 'float32',
+  BF16: 'bfloat16',
+  F16: 'float16',
+};
 
 /** generation_config.json as parsed. */
 export type GenerationConfig = Readonly<Record<string, unknown>>;
@@ -80,17 +84,27 @@ export function saveModel(directory: string, model: Transformer, options: SaveOp
 
 /** Writes the files of a model directory into an existing folder. */
 export function writeModelFiles(directory: string, model: Transformer, options: SaveOptions = {}): void {
+  writeDirectoryFiles(directory, model.config, tensorsOf(model, 'data').map(storedAsComputed), options);
+}
+
+/** As `writeModelFiles`, for weights that need not be in memory: the tensors of the family's first layout, in any type. */
+export function writeDirectoryFiles(
+  directory: string,
+  config: ModelConfig,
+  tensors: readonly TensorToWrite[],
+  options: SaveOptions = {},
+): void {
   const { original, tokenizer } = options;
-  const family = exportFamily(model.config);
   makeDirectory(directory);
-  writeJson(join(directory, 'config.json'), exportConfig(family, model, original, tokenizer));
-  writeTensors(directory, tensorsOf(model, 'data'), options.maxShardBytes ?? MAX_SHARD_BYTES);
+  const type = DTYPE_NAMES[tensors[0].dtype] ?? 'float32';
+  writeJson(join(directory, 'config.json'), exportConfig(config, type, original, tokenizer));
+  writeWeightFiles(directory, tensors, options.maxShardBytes ?? MAX_SHARD_BYTES);
   writeJson(join(directory, 'generation_config.json'), options.generation ?? defaultGeneration(original, tokenizer));
   if (!tokenizer) return;
   writeJson(join(directory, 'tokenizer.json'), tokenizer.toJSON());
   writeJson(join(directory, 'tokenizer_config.json'), {
     tokenizer_class: 'PreTrainedTokenizerFast',
-    model_max_length: model.config.maxSequenceLength,
+    model_max_length: config.maxSequenceLength,
     clean_up_tokenization_spaces: false,
     ...(tokenizer.endOfText !== undefined && {
       eos_token: tokenizer.decode([tokenizer.endOfText], { specialTokens: true }),
@@ -113,95 +127,6 @@ function placeIn(model: Transformer, place: TensorPlace, what: 'data' | 'gradien
 }
 
 // ---------------------------------------------------------------- reading
-
-/** The safetensors files of a directory: one, or the shards that an index names. */
-class TensorFiles {
-  private readonly directory: string;
-  private readonly open = new Map<string, SafetensorsFile>();
-  /** File of each tensor. */
-  private readonly places = new Map<string, string>();
-
-  constructor(directory: string) {
-    this.directory = directory;
-    try {
-      if (existsSync(join(directory, INDEX_FILE))) this.openShards();
-      else this.addFile(SINGLE_FILE);
-    } catch (error) {
-      this.close();
-      throw error;
-    }
-  }
-
-  /** Bytes of all tensors. */
-  get bytes(): number {
-    let sum = 0;
-    for (const file of this.open.values()) for (const { begin, end } of file.tensors.values()) sum += end - begin;
-    return sum;
-  }
-
-  names(): Iterable<string> {
-    return this.places.keys();
-  }
-
-  has(name: string): boolean {
-    return this.places.has(name);
-  }
-
-  fileOf(name: string): SafetensorsFile {
-    return this.open.get(this.places.get(name) ?? '') as SafetensorsFile;
-  }
-
-  close(): void {
-    for (const file of this.open.values()) file.close();
-  }
-
-  private addFile(name: string): SafetensorsFile {
-    const file = openSafetensors(join(this.directory, name));
-    this.open.set(name, file);
-    for (const tensor of file.tensors.keys()) {
-      const other = this.places.get(tensor);
-      if (other !== undefined) {
-        throw new GemmoeError(
-          'bad-data',
-          `${this.directory}: tensor ${tensor} is in ${other} and in ${name}`,
-          'keep one',
-        );
-      }
-      this.places.set(tensor, name);
-    }
-    return file;
-  }
-
-  private openShards(): void {
-    const path = join(this.directory, INDEX_FILE);
-    const map = readJsonObject(path)['weight_map'];
-    if (typeof map !== 'object' || map === null) {
-      throw new GemmoeError('bad-data', `${path}: weight_map is missing`, 'fetch the file again');
-    }
-    const entries = Object.entries(map as Record<string, unknown>);
-    for (const shard of new Set(entries.map(([, file]) => file))) {
-      if (typeof shard !== 'string' || basename(shard) !== shard || shard === '..') {
-        throw new GemmoeError(
-          'bad-data',
-          `${path}: ${JSON.stringify(shard)} is no file name inside the directory`,
-          'an index may name only files beside it',
-        );
-      }
-      if (!existsSync(join(this.directory, shard))) {
-        throw new GemmoeError('not-found', `${path} names ${shard}, which is missing`, 'fetch the missing shard');
-      }
-      this.addFile(shard);
-    }
-    for (const [tensor, shard] of entries) {
-      if (this.places.get(tensor) === shard) continue;
-      throw new GemmoeError(
-        'bad-data',
-        `${path} says ${tensor} is in ${shard}, which does not hold it`,
-        'fetch it again',
-      );
-    }
-  }
-}
 
 /** The layout all of whose names are in the files; failing that, the one with the most. */
 function chooseLayout(
@@ -253,29 +178,15 @@ function disagreement(directory: string, what: string): GemmoeError {
   return new GemmoeError('bad-data', `${directory}: ${what}`, 'config.json and the weights are not of one model');
 }
 
-function readJsonObject(path: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new GemmoeError('not-found', `${path} does not exist`, 'name a Hugging Face model directory');
-    }
-    throw new GemmoeError('bad-data', `${path} is not JSON: ${messageOf(error)}`, 'fetch the file again');
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new GemmoeError('bad-data', `${path} holds no JSON object`, 'fetch the file again');
-}
-
 // ---------------------------------------------------------------- writing
 
 function exportConfig(
-  family: Family,
-  model: Transformer,
+  config: ModelConfig,
+  dtype: string,
   original: RawConfig | undefined,
   tokenizer: Tokenizer | undefined,
 ): Record<string, unknown> {
-  const { config } = model;
+  const family = exportFamily(config);
   const theta = ropeBase(config);
   const kept = Object.fromEntries(Object.entries(original ?? {}).filter(([key]) => key !== 'model_type'));
   return {
@@ -299,8 +210,8 @@ function exportConfig(
     rope_theta: theta,
     rope_scaling: null,
     rope_parameters: { rope_type: 'default', rope_theta: theta },
-    torch_dtype: 'float32',
-    dtype: 'float32',
+    torch_dtype: dtype,
+    dtype,
   };
 }
 
@@ -315,41 +226,6 @@ function defaultGeneration(original: RawConfig | undefined, tokenizer: Tokenizer
   };
 }
 
-function writeTensors(directory: string, tensors: ReturnType<typeof tensorsOf>, maxShardBytes: number): void {
-  const all: TensorToWrite[] = tensors.map(({ name, shape, data }) => ({
-    name,
-    dtype: data instanceof Float32Array ? 'F32' : 'F64',
-    shape,
-    parts: [data],
-  }));
-  const shards = splitShards(all, maxShardBytes);
-  if (shards.length === 1) return writeSafetensors(join(directory, SINGLE_FILE), all);
-  const weightMap: Record<string, string> = {};
-  for (const [i, shard] of shards.entries()) {
-    const number = (value: number) => String(value).padStart(5, '0');
-    const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
-    writeSafetensors(join(directory, file), shard);
-    for (const { name } of shard) weightMap[name] = file;
-  }
-  const total = all.reduce((sum, { parts }) => sum + parts[0].byteLength, 0);
-  writeJson(join(directory, INDEX_FILE), { metadata: { total_size: total }, weight_map: weightMap });
-}
-
-function splitShards(tensors: readonly TensorToWrite[], maxShardBytes: number): TensorToWrite[][] {
-  const shards: TensorToWrite[][] = [[]];
-  let bytes = 0;
-  for (const tensor of tensors) {
-    const size = tensor.parts[0].byteLength;
-    if (bytes > 0 && bytes + size > maxShardBytes) {
-      shards.push([]);
-      bytes = 0;
-    }
-    shards[shards.length - 1].push(tensor);
-    bytes += size;
-  }
-  return shards;
-}
-
-function writeJson(path: string, value: unknown): void {
-  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+function storedAsComputed({ name, shape, data }: ReturnType<typeof tensorsOf>[number]): TensorToWrite {
+  return { name, dtype: data instanceof Float32Array ? 'F32' : 'F64', shape, parts: [data] };
 }

@@ -1,7 +1,7 @@
 // safetensors: an 8-byte header length, a JSON header, and the tensors' bytes in one buffer that the header covers exactly.
 // https://github.com/huggingface/safetensors (format description in its README).
 
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { GemmoeError, messageOf } from '../errors.ts';
 import { fromBf16, fromF16 } from '../ops/cast.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
@@ -46,8 +46,13 @@ export interface TensorToWrite {
   readonly name: string;
   readonly dtype: StoredType;
   readonly shape: readonly number[];
-  /** Views that follow each other: their bytes are the tensor's. */
-  readonly parts: readonly ArrayBufferView[];
+  /** Views that follow each other: their bytes are the tensor's. A generator may fill one buffer again and again. */
+  readonly parts: Iterable<ArrayBufferView>;
+}
+
+/** Bytes that a tensor takes in a file. */
+export function byteLengthOf({ dtype, shape }: Pick<TensorToWrite, 'dtype' | 'shape'>): number {
+  return shape.reduce((product, length) => product * length, ELEMENT_BYTES[dtype]);
 }
 
 /** Longest header that the reference library accepts. */
@@ -94,6 +99,17 @@ export class SafetensorsFile {
     const bytes = new Uint8Array(end - begin);
     this.readBytes(bytes, begin);
     return bytes;
+  }
+
+  /** The bytes of a tensor in pieces, each valid until the next is taken. */
+  *rawPieces(name: string): Generator<Uint8Array, void> {
+    const { begin, end } = this.tensor(name);
+    const buffer = new Uint8Array(Math.min(CHUNK, end - begin));
+    for (let at = begin; at < end; at += buffer.length) {
+      const bytes = buffer.subarray(0, Math.min(buffer.length, end - at));
+      this.readBytes(bytes, at);
+      yield bytes;
+    }
   }
 
   close(): void {
@@ -248,7 +264,8 @@ function checkCoverage(path: string, tensors: Map<string, StoredTensor>, dataLen
 
 /**
  * Writes tensors as the reference library lays them out: by falling type, then by name, the header padded to 8 bytes.
- * The parts are written as they are, so a model is never held twice. The file is flushed to the disk.
+ * The parts are written as they are, so a model is never held twice. The file is flushed to the disk; one that cannot be
+ * written to its end is removed.
  */
 export function writeSafetensors(
   path: string,
@@ -261,11 +278,9 @@ export function writeSafetensors(
   // joined by hand: an object would move names that are whole numbers to the front
   const entries = new Map<string, unknown>([['__metadata__', metadata]]);
   let at = 0;
-  for (const { name, dtype, shape, parts } of ordered) {
+  for (const { name, dtype, shape } of ordered) {
     if (entries.has(name)) throw new GemmoeError('internal', `tensor ${name} is written twice to ${path}`);
-    const end = at + shape.reduce((product, length) => product * length, ELEMENT_BYTES[dtype]);
-    const given = parts.reduce((sum, part) => sum + part.byteLength, 0);
-    if (given !== end - at) throw new GemmoeError('internal', `tensor ${name} [${shape}] was given ${given} bytes`);
+    const end = at + byteLengthOf({ dtype, shape });
     entries.set(name, { dtype, shape, data_offsets: [at, end] });
     at = end;
   }
@@ -277,11 +292,24 @@ export function writeSafetensors(
   const descriptor = openSync(path, 'w');
   try {
     writeFully(descriptor, padded);
-    for (const { parts } of ordered) for (const part of parts) writeFully(descriptor, bytesOf(part));
+    for (const tensor of ordered) writeTensor(descriptor, tensor);
     fsyncSync(descriptor);
-  } finally {
     closeSync(descriptor);
+  } catch (error) {
+    closeSync(descriptor);
+    rmSync(path, { force: true });
+    throw error;
   }
+}
+
+function writeTensor(descriptor: number, tensor: TensorToWrite): void {
+  let given = 0;
+  for (const part of tensor.parts) {
+    writeFully(descriptor, bytesOf(part));
+    given += part.byteLength;
+  }
+  if (given === byteLengthOf(tensor)) return;
+  throw new GemmoeError('internal', `tensor ${tensor.name} [${tensor.shape}] was given ${given} bytes`);
 }
 
 function bytesOf(view: ArrayBufferView): Uint8Array {

@@ -2,18 +2,31 @@
 // (Radford et al. 2019), norms 1.
 
 import { Random } from '../random.ts';
-import type { ParameterStore } from './parameters.ts';
+import type { FloatArray } from '../tensor/dtype.ts';
+import type { Parameter, ParameterStore } from './parameters.ts';
 
 const DEVIATION = 0.02;
 
 /** Fills every parameter; parameter i draws from step i of the stream `initialise`, so shapes elsewhere change nothing. */
 export function initialiseParameters(store: ParameterStore, numLayers: number, seed: number): void {
-  const random = new Random(seed, 'initialise');
-  const residual = DEVIATION / Math.sqrt(2 * numLayers);
-  for (const [i, { name, role, data }] of store.parameters.entries()) {
-    if (role === 'norm') data.fill(1);
-    else random.fillNormal(data, 0, writesToResidual(name) ? residual : DEVIATION, i);
+  for (const parameter of store.parameters) fillInitial(parameter.data, store, parameter, 0, numLayers, seed);
+}
+
+/** out = elements [start, start + out.length) of what `initialiseParameters` gives `parameter`, which need not be allocated. */
+export function fillInitial(
+  out: FloatArray,
+  store: ParameterStore,
+  parameter: Parameter,
+  start: number,
+  numLayers: number,
+  seed: number,
+): void {
+  if (parameter.role === 'norm') {
+    out.fill(1);
+    return;
   }
+  const deviation = writesToResidual(parameter.name) ? DEVIATION / Math.sqrt(2 * numLayers) : DEVIATION;
+  new Random(seed, 'initialise').fillNormal(out, 0, deviation, store.parameters.indexOf(parameter), start);
 }
 
 function writesToResidual(name: string): boolean {

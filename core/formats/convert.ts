@@ -1,0 +1,106 @@
+// A model directory in another storage type or other shards. Works on names and bytes, so on every architecture.
+
+import { cpSync, existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { GemmoeError } from '../errors.ts';
+import { writeDirectoryAtomic } from './atomic-files.ts';
+import { DTYPE_NAMES } from './hugging-face.ts';
+import { readJsonObject, writeJson } from './json-files.ts';
+import { checkTarget } from './output-place.ts';
+import { byteLengthOf, type StoredTensor, type TensorToWrite } from './safetensors.ts';
+import { type FloatType, readPieces, storedPieces } from './stored-values.ts';
+import {
+  isWeightFile,
+  MAX_SHARD_BYTES,
+  type Progress,
+  TensorFiles,
+  withProgress,
+  writeWeightFiles,
+} from './weight-files.ts';
+
+export interface ConvertOptions {
+  /** Type that floating-point tensors are stored in; as they are when left out. */
+  readonly dtype?: FloatType | undefined;
+  /** Bytes after which a new shard begins; default 5 GB. */
+  readonly maxShardBytes?: number | undefined;
+  /** Replace what the target holds, once the new directory is whole. */
+  readonly replace?: boolean | undefined;
+  readonly onProgress?: Progress | undefined;
+}
+
+export interface ConvertSummary {
+  readonly tensors: number;
+  /** Bytes of all tensors before and after. */
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+}
+
+/** Types that a cast starts from. */
+const FLOATS = ['F64', 'F32', 'BF16', 'F16'];
+
+/**
+ * Writes the model of `source` to `target`, tensor by tensor; config.json names the new type, every other file is copied.
+ * @throws GemmoeError for a target that exists, quantised weights, and numbers too large for float16
+ */
+export function convertDirectory(source: string, target: string, options: ConvertOptions = {}): ConvertSummary {
+  const { dtype, maxShardBytes = MAX_SHARD_BYTES, replace = false, onProgress } = options;
+  const config = readJsonObject(join(source, 'config.json'));
+  checkTarget(target, source, replace);
+  const files = new TensorFiles(source);
+  try {
+    const tensors = [...files.names()].map((name) => converted(files, name, dtype));
+    const bytesAfter = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
+    const build = (temporary: string) => {
+      copyCompanions(source, temporary);
+      writeJson(join(temporary, 'config.json'), withType(config, dtype));
+      writeWeightFiles(temporary, withProgress(tensors, onProgress), maxShardBytes);
+    };
+    writeDirectoryAtomic(target, build, { replace });
+    return { tensors: tensors.length, bytesBefore: files.bytes, bytesAfter };
+  } finally {
+    files.close();
+  }
+}
+
+function converted(files: TensorFiles, name: string, wanted: FloatType | undefined): TensorToWrite {
+  const file = files.fileOf(name);
+  const { dtype, shape } = file.tensors.get(name) as StoredTensor;
+  const isFloat = FLOATS.includes(dtype);
+  if (wanted !== undefined && wanted !== dtype && isFloat) {
+    const length = shape.reduce((product, size) => product * size, 1);
+    return { name, shape, dtype: wanted, parts: storedPieces(name, wanted, readPieces(file, name, 0, length)) };
+  }
+  if (wanted !== undefined && !isFloat && dtype.startsWith('F8')) {
+    throw new GemmoeError(
+      'unavailable',
+      `${file.path}: tensor ${name} holds ${dtype}, quantised weights whose scales are not understood`,
+      'convert a directory of f32, bf16 or f16 weights',
+    );
+  }
+  return { name, shape, dtype, parts: file.rawPieces(name) };
+}
+
+function withType(config: Record<string, unknown>, dtype: FloatType | undefined): Record<string, unknown> {
+  if (dtype === undefined) return config;
+  if (config['quantization_config'] !== undefined && config['quantization_config'] !== null) {
+    throw new GemmoeError(
+      'unavailable',
+      'config.json has a quantization_config: the weights are quantised',
+      'convert a directory of f32, bf16 or f16 weights',
+    );
+  }
+  // transformers 4 reads the first, transformers 5 the second
+  return { ...config, torch_dtype: DTYPE_NAMES[dtype], dtype: DTYPE_NAMES[dtype] };
+}
+
+/** Written anew, and the state of the training that a checkpoint stems from. */
+const NOT_COPIED = ['config.json', 'training_state.json'];
+
+/** Tokenizer, chat templates, licence and whatever else stands in a model directory, but not its weights in any format. */
+export function copyCompanions(source: string, target: string): void {
+  for (const entry of readdirSync(source)) {
+    if (NOT_COPIED.includes(entry) || isWeightFile(entry) || entry.startsWith('.')) continue;
+    if (!existsSync(join(target, entry)))
+      cpSync(join(source, entry), join(target, entry), { recursive: true, dereference: true });
+  }
+}
