@@ -1,61 +1,17 @@
 // The command line as a user meets it: results, messages, exit codes, where options come from.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { run as runCommand } from '../cli/run.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { commandLine, ENVIRONMENT, MAIN, type Outcome } from './support/cli.ts';
 import { FIXTURES, missingData, readJson, ROOT, SHARED_DATA, type Expected } from './support/golden.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-cli-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-interface Outcome {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-interface Options {
-  readonly env?: Record<string, string>;
-  readonly cwd?: string;
-}
-
-const MAIN = join(ROOT, 'dist', 'cli', 'main.js');
-const { GEMMOE_REQUIRE_BACKENDS: _required, ...inherited } = process.env;
-
-/** Runs a command in this process, which saves the half second that a new one takes to start. */
-async function gemmoe(args: string[], { env, cwd = scratch }: Options = {}): Promise<Outcome> {
-  const written = { out: '', err: '' };
-  const catching = (stream: 'out' | 'err') => (text: string | Uint8Array) => {
-    written[stream] += String(text);
-    return true;
-  };
-  const spies = [
-    vi.spyOn(process.stdout, 'write').mockImplementation(catching('out')),
-    vi.spyOn(process.stderr, 'write').mockImplementation(catching('err')),
-  ];
-  try {
-    return { code: await runCommand(args, { env: { ...inherited, ...env }, cwd }), ...written };
-  } finally {
-    for (const spy of spies) spy.mockRestore();
-  }
-}
-
-/** Runs the built program in a process of its own. */
-function spawned(args: string[], options: Options & { readonly input?: string } = {}): Outcome {
-  const result = spawnSync(process.execPath, [MAIN, ...args], {
-    cwd: options.cwd ?? scratch,
-    env: { ...inherited, ...options.env },
-    input: options.input ?? '',
-    encoding: 'utf8',
-  });
-  return { code: result.status, out: result.stdout, err: result.stderr };
-}
-
-const json = async <T>(args: string[], options: Options = {}): Promise<T> =>
-  JSON.parse((await gemmoe([...args, '--json'], options)).out) as T;
+const { gemmoe, spawned, json } = commandLine(scratch);
 
 const MIXTRAL = join(FIXTURES, 'hf', 'mixtral');
 const text = join(scratch, 'text.txt');
@@ -177,7 +133,7 @@ describe('how errors are told', () => {
 describe('the program', () => {
   /** Starts it, calls `then` once it has written `sign`, and waits for its end. */
   async function started(args: string[], sign: string, then: (child: ChildProcess) => void): Promise<Outcome> {
-    const child = spawn(process.execPath, [MAIN, ...args], { cwd: scratch, env: inherited });
+    const child = spawn(process.execPath, [MAIN, ...args], { cwd: scratch, env: ENVIRONMENT });
     const written = { out: '', err: '' };
     let isTold = false;
     const listen = (stream: 'out' | 'err') => (chunk: Buffer) => {
@@ -201,7 +157,7 @@ describe('the program', () => {
   test('a reader that goes away early is no error', async () => {
     const child = spawn(process.execPath, [MAIN, 'generate', '--model', MIXTRAL, '--prompt-ids', '1', '--ignore-eos'], {
       cwd: scratch,
-      env: inherited,
+      env: ENVIRONMENT,
     });
     child.stdout.destroy();
     let err = '';
@@ -228,7 +184,7 @@ describe('the program', () => {
   test('Ctrl-C ends at once a command that has nothing to save', async () => {
     const child = spawn(process.execPath, [MAIN, 'prepare', '-', '--out', 'x', '--tokenizer', 'byte'], {
       cwd: mkdtempSync(join(scratch, 'waiting-')),
-      env: inherited,
+      env: ENVIRONMENT,
     });
     const timer = setTimeout(() => child.kill('SIGINT'), 1000);
     const [code, signal] = await new Promise<[number | null, string | null]>((resolve) =>

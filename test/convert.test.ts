@@ -14,6 +14,7 @@ import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
 import { toBf16 } from '../core/ops/cast.ts';
 import { Random } from '../core/random.ts';
+import { commandLine } from './support/cli.ts';
 import { FIXTURES, readJson } from './support/golden.ts';
 import { referenceKernels } from './support/kernels.ts';
 
@@ -221,5 +222,47 @@ describe('random weights', () => {
       random.fillNormal(part, 1, 2, 7, start);
       expect([...part]).toEqual([...whole.subarray(start, start + length)]);
     }
+  });
+});
+
+describe('as commands', () => {
+  const { gemmoe, json } = commandLine(scratch);
+
+  test('init, then convert into shards of half the type, then generate', async () => {
+    const made = await json<{ parameters: number; bytes: number }>([
+      ...['init', 'random', '--preset', 'char-mini', '--tokenizer', 'byte', '--seed', '3'],
+    ]);
+    expect(made.bytes).toBe(4 * made.parameters);
+    const halves = await json<{ bytesBefore: number; bytesAfter: number }>([
+      ...['convert', 'random', 'halves', '--dtype', 'bf16', '--max-shard-size', '200KB'],
+    ]);
+    expect(halves.bytesAfter * 2).toBe(halves.bytesBefore);
+    const shards = readdirSync(join(scratch, 'halves')).filter((name) => name.endsWith('.safetensors'));
+    expect(shards.length).toBe(Math.ceil(halves.bytesAfter / 200_000));
+    const text = await json<{ ids: number[] }>([
+      ...['generate', '--model', 'halves', '--prompt', 'a', '--max-new-tokens', '3', '--ignore-eos'],
+    ]);
+    expect(text.ids).toHaveLength(3);
+    const again = await gemmoe(['convert', 'random', 'halves']);
+    expect(again).toMatchObject({ code: 1, out: '' });
+    expect(again.err).toContain('halves is not empty');
+    expect((await gemmoe(['convert', 'random', 'halves', '--force'])).code).toBe(0);
+  });
+
+  test.each([
+    [['init'], /no folder to write is named/],
+    [['init', 'x'], /no shape is named\n.*default6_9b/],
+    [['init', 'x', '--preset', 'tiny', '--tokenizer', 'bpe'], /made from text, and init reads none/],
+    [['init', 'x', '--preset', 'tiny', '--dtype', 'q8_0'], /q8_0 is a type of GGUF files/],
+    [['init', 'x', '--preset', 'tiny', '--heads', '7'], /7 heads do not divide/],
+    [['convert'], /no model is named/],
+    [['convert', MIXTRAL], /nothing to write is named/],
+    [['convert', MIXTRAL, 'a', 'b'], /does not know what "b" is/],
+    [['convert', MIXTRAL, 'a', '--max-shard-size', '2 pigs'], /--max-shard-size is "2 pigs"/],
+    [['convert', MIXTRAL, 'a', '--dtype', 'q4'], /--dtype is "q4"/],
+  ])('%j is refused', async (args, message) => {
+    const { code, err } = await gemmoe(args);
+    expect(err).toMatch(message);
+    expect(code).toBe(2);
   });
 });
