@@ -19,6 +19,7 @@ interface Option {
 const count = z.int().nonnegative();
 const size = z.int().positive();
 const rate = z.number().positive();
+const amount = z.number().nonnegative();
 
 /** A number option. */
 function number<S extends z.ZodType>(schema: S, description: string, defaultText?: string) {
@@ -123,6 +124,19 @@ const TRAINING = {
   checkpointEvery: number(
     count.default(0),
     'activation checkpointing: keep the input of every n-th block, compute the rest again; 0 keeps everything',
+  ),
+  routerZLoss: number(
+    amount.default(0),
+    'weight of the router z-loss, which keeps the routers’ logits small; 1e-3 is usual',
+  ),
+  routerBias: number(
+    amount.default(0),
+    'balance the experts by biases that move this far a step, in place of the auxiliary loss (--aux-loss 0); 1e-3 is usual',
+  ),
+  routerJitter: number(z.number().min(0).lt(1).default(0), 'noise on the routers’ inputs: uniform on 1±N'),
+  expertCapacity: number(
+    amount.default(0),
+    'rows that an expert takes, as a multiple of an even share; more are dropped and counted; 0 drops nothing',
   ),
   sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
   learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s'),

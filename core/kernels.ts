@@ -274,6 +274,24 @@ export interface Kernels {
     N: number,
     options: RouterOptions,
   ): void;
+  /**
+   * The choice of `router` with a bias [E] on it: experts [N,K] = the K largest of probabilities + bias (ties: lowest index
+   * first), in falling order; weights [N,K] = their probabilities without the bias, divided by their sum if `renormalise`.
+   * `routerBackward` is the gradient of this too: the bias moves the choice alone.
+   */
+  chooseExperts(
+    weights: FloatArray,
+    experts: Int32Array,
+    probabilities: FloatArray,
+    bias: FloatArray,
+    N: number,
+    options: RouterOptions,
+  ): void;
+  /**
+   * Returns Σ_n logsumexp(logits[n])² over rows of logits [N,E], and adds its gradient, times `scale`, to dLogits [N,E]:
+   * += scale·2·logsumexp(logits)·softmax(logits). Null computes the sum alone.
+   */
+  zLoss(dLogits: FloatArray | null, logits: FloatArray, N: number, E: number, scale: number): number;
   /** Fills offsets, rows and slots of `routing` from its experts: a stable counting sort of (token, choice) by expert. */
   dispatch(routing: Routing, N: number, options: RouterOptions): void;
   /** y [M,C] = x [N,C] at rows [M]. */

@@ -107,6 +107,25 @@ export class Random {
   }
 
   /**
+   * Fills the first `count` elements of `out` with uniform values on [low, high): elements 4i to 4i + 3 are a function of
+   * (step, first + i).
+   */
+  fillUniform(
+    out: Float32Array | Float64Array,
+    count: number,
+    low: number,
+    high: number,
+    step: number,
+    first: number,
+  ): void {
+    const scale = (high - low) / 2 ** 32;
+    for (let i = 0; i < count; i += 4) {
+      const words = this.block(step, first + (i >>> 2));
+      for (let j = 0; j < 4 && i + j < count; j++) out[i + j] = low + scale * words[j];
+    }
+  }
+
+  /**
    * Fills `out` with independent normal values (Box-Muller), element i being a function of (step, start + i) alone: a long
    * array may be filled in pieces.
    */

@@ -208,6 +208,32 @@ describe('mixture of experts', () => {
     expectGradient('logits', logits, d, loss);
   });
 
+  test.each([[true], [false]])('a biased choice, renormalised %s, has the gradient of the router', (renormalise) => {
+    const [N, E, K] = [6, 5, 2];
+    const options = { numExperts: E, topK: K, renormalise };
+    const [logits, dWeights, bias] = [normal(N * E), normal(N * K), normal(E)];
+    const [probabilities, weights, experts] = [garbage(N * E), garbage(N * K), new Int32Array(N * K)];
+    const loss = () => {
+      kernels.softmax(probabilities, logits, N, E);
+      kernels.chooseExperts(weights, experts, probabilities, bias, N, options);
+      return dot(weights, dWeights);
+    };
+    loss();
+    const d = garbage(N * E);
+    kernels.routerBackward(d, dWeights, null, probabilities, weights, experts, N, options);
+    expectGradient('logits', logits, d, loss);
+  });
+
+  test.each([
+    [1, 1],
+    [6, 5],
+  ])('z-loss of %i rows of %i', (N, E) => {
+    const logits = normal(N * E, 2);
+    const d = zeros(N * E);
+    kernels.zLoss(d, logits, N, E, 0.7);
+    expectGradient('logits', logits, d, () => 0.7 * kernels.zLoss(null, logits, N, E, 0));
+  });
+
   test('gather and combine', () => {
     const [N, E, K, C] = [5, 4, 2, 3];
     const { routing } = route(N, E, K, normal(N * E), true);

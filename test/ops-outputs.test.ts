@@ -124,6 +124,9 @@ const CASES: Partial<Record<keyof Kernels, Case>> = {
   },
   router: (N, out) =>
     kernels.router(out.set(N * E), out.set(N * K), new Int32Array(N * K).fill(99), a, N, routerOptions),
+  chooseExperts: (N, out) =>
+    kernels.chooseExperts(out.set(N * K), new Int32Array(N * K).fill(99), positive, b, N, routerOptions),
+  zLoss: (N, out) => void kernels.zLoss(out.add(N * E), a, N, E, 0.5),
   routerBackward: (N, out) => {
     const { probabilities, routing } = route(N);
     const { weights, experts } = routing;

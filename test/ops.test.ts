@@ -151,6 +151,34 @@ describe('the router', () => {
     for (const e of experts) expect(e >= 0 && e < 3).toBe(true);
   });
 
+  test('a bias changes the choice, not the weights', () => {
+    const probabilities = Float64Array.of(0.5, 0.25, 0.125, 0.125, 0.5, 0.25);
+    const [weights, experts] = [new Float64Array(4), new Int32Array(4)];
+    const options = { numExperts: 3, topK: 2, renormalise: false };
+    kernels.chooseExperts(weights, experts, probabilities, Float64Array.of(-0.5, 0, 0.125), 2, options);
+    expect([...experts]).toEqual([1, 2, 1, 2]); // 0, 0.25, 0.25 (a tie: the lower index) and -0.375, 0.5, 0.375
+    expect([...weights]).toEqual([0.25, 0.125, 0.5, 0.25]);
+    kernels.chooseExperts(weights, experts, probabilities, new Float64Array(3), 2, { ...options, renormalise: true });
+    expect([...experts]).toEqual([0, 1, 1, 2]);
+    expect([...weights]).toEqual([2 / 3, 1 / 3, 2 / 3, 1 / 3]);
+  });
+
+  test('a bias of zero chooses as the router does', () => {
+    const logits = normal(40 * 6);
+    const options = { numExperts: 6, topK: 3, renormalise: true };
+    const plain = route([...logits], 6, 3);
+    const [weights, experts] = [new Float64Array(120), new Int32Array(120)];
+    kernels.chooseExperts(weights, experts, plain.probabilities, new Float64Array(6), 40, options);
+    expect(experts).toEqual(plain.experts);
+    expect(weights).toEqual(plain.weights);
+  });
+
+  test('the z-loss is the sum of squared logsumexp, also where exp overflows', () => {
+    const logits = Float64Array.of(0, Math.log(3), 900, 900);
+    const wanted = Math.log(4) ** 2 + (900 + Math.LN2) ** 2;
+    expect(kernels.zLoss(null, logits, 2, 2, 0) / wanted).toBeCloseTo(1, 14);
+  });
+
   test('dispatch sorts by expert and keeps the order of tokens', () => {
     const routing = {
       experts: Int32Array.of(2, 0, 0, 2, 3, 2),

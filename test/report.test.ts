@@ -46,11 +46,16 @@ const step = (number: number, experts: number): StepRecord => ({
   step: number,
   loss: 4 / number,
   auxLoss: null,
+  zLoss: null,
   gradientNorm: 1,
   learningRate: 0.01,
   epoch: 0,
   tokens: 10 * number,
   expertLoad: experts > 1 ? [0, 1].map(() => Array.from({ length: experts }, () => 1 / experts)) : [],
+  routerEntropy: experts > 1 ? [1, 1] : [],
+  droppedRows: experts > 1 ? [0, 0] : [],
+  deadExperts: experts > 1 ? [0, 0] : [],
+  biasSpread: [],
   milliseconds: 5,
 });
 const steps = (count: number, experts: number) => Array.from({ length: count }, (_, i) => step(i + 1, experts));

@@ -20,6 +20,10 @@ describe.each<[string, Partial<RunSettings>]>([
   ['nothing', {}],
   ['accumulation', { accumulate: 3 }],
   ['activation checkpointing with accumulation', { checkpointEvery: 2, accumulate: 2 }],
+  ['a router z-loss', { routerZLoss: 0.01 }],
+  ['jitter, in two micro-batches', { routerJitter: 0.2, accumulate: 2 }],
+  ['full experts', { expertCapacity: 0.8 }],
+  ['a selection bias', { routerBias: 0.01 }],
 ])('%s', (name, changes) => {
   test('stopped and resumed, gives the bits of a run that is not', async () => {
     const whole = name === 'nothing' ? plain : newFolder();
@@ -64,9 +68,24 @@ describe('the plan', () => {
   });
 });
 
+test.each(['routerZLoss', 'routerBias', 'routerJitter', 'expertCapacity'] as const)(
+  '%s is refused for a dense model',
+  async (name) => {
+    const dense = { ...smallSettings(scratch).model, numExperts: 1, topK: 1 };
+    using services = referenceServices();
+    await expect(planRun(smallSettings(scratch, { model: dense, [name]: 0.5 }), newFolder(), services)).rejects.toThrow(
+      new RegExp(`${name} is 0.5, but the model is dense`),
+    );
+  },
+);
+
 test.each<[string, Partial<RunSettings>, RegExp]>([
   ['no micro-batch', { accumulate: 0 }, /accumulate/],
   ['half a micro-batch', { accumulate: 1.5 }, /accumulate/],
+  ['a negative weight', { routerZLoss: -1 }, /routerZLoss/],
+  ['a rate that is NaN', { routerBias: Number.NaN }, /routerBias/],
+  ['noise that turns inputs around', { routerJitter: 1 }, /routerJitter/],
+  ['an infinite capacity', { expertCapacity: Infinity }, /expertCapacity/],
   ['a negative segment', { checkpointEvery: -1 }, /checkpointEvery/],
 ])('%s is refused', (_, changes, message) => {
   expect(() => smallSettings(scratch, changes)).toThrow(message);

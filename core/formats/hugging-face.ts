@@ -56,19 +56,21 @@ export function readModelConfig(directory: string): {
 
 /**
  * Loads a model, reading every tensor straight to its place.
+ * @param options `selectionBias` gives its routers biases of zero where the directory has none
  * @throws GemmoeError for a directory whose config.json and tensors do not agree, naming the tensor
  */
 export function loadModel(
   directory: string,
   kernels: Kernels,
-  options: { readonly dtype?: ComputeType } = {},
+  options: { readonly dtype?: ComputeType; readonly selectionBias?: boolean } = {},
 ): LoadedModel {
   const { config, family, original } = readModelConfig(directory);
   const files = new TensorFiles(directory);
   try {
     const places = chooseLayout(family, config, files, directory);
     checkTensors(places, files, directory, config);
-    const model = new Transformer(config, kernels, options);
+    const addsBias = options.selectionBias === true && config.numExperts > 1;
+    const model = new Transformer({ ...config, ...(addsBias && { selectionBias: true }) }, kernels, options);
     for (const place of places) files.fileOf(place.name).read(place.name, placeIn(model, place, 'data'));
     const generation = join(directory, 'generation_config.json');
     return { model, original, generation: existsSync(generation) ? readJsonObject(generation) : null };
@@ -118,12 +120,16 @@ export function tensorsOf(
   what: 'data' | 'gradient',
 ): { name: string; shape: readonly number[]; data: FloatArray }[] {
   const [places] = exportFamily(model.config).layouts(model.config);
-  return places.map((place) => ({ name: place.name, shape: place.shape, data: placeIn(model, place, what) }));
+  const isBuffer = ({ parameter }: TensorPlace) => model.parameters.buffers.some(({ name }) => name === parameter);
+  const wanted = what === 'data' ? places : places.filter((place) => !isBuffer(place));
+  return wanted.map((place) => ({ name: place.name, shape: place.shape, data: placeIn(model, place, what) }));
 }
 
 function placeIn(model: Transformer, place: TensorPlace, what: 'data' | 'gradient'): FloatArray {
   const length = place.shape.reduce((product, size) => product * size, 1);
-  return model.parameters.get(place.parameter)[what].subarray(place.offset, place.offset + length);
+  const buffer = model.parameters.buffers.find(({ name }) => name === place.parameter);
+  const array = buffer ? buffer.data : model.parameters.get(place.parameter)[what];
+  return array.subarray(place.offset, place.offset + length);
 }
 
 // ---------------------------------------------------------------- reading

@@ -8,6 +8,7 @@ import { FeedForward, type FeedForwardActivations, type FeedForwardScratch } fro
 import type { ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
 import { type NormActivations, RmsNorm } from './rms-norm.ts';
+import type { Router } from './router.ts';
 
 /** What a block leaves for its backward pass. */
 export interface BlockActivations {
@@ -40,7 +41,12 @@ export class Block {
     this.attentionNorm = new RmsNorm(store, `${name}.attention_norm`, hiddenSize, normEps);
     this.attention = new Attention(store, `${name}.attention`, config, layer);
     this.feedForwardNorm = new RmsNorm(store, `${name}.feed_forward_norm`, hiddenSize, normEps);
-    this.feedForward = new FeedForward(store, name, config);
+    this.feedForward = new FeedForward(store, name, config, layer);
+  }
+
+  /** Null in a dense model. */
+  get router(): Router | null {
+    return this.feedForward.router;
   }
 
   plan(arena: Arena, rows: number): BlockActivations {

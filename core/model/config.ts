@@ -38,6 +38,11 @@ export const ModelConfigSchema = z.strictObject({
    * balanced; `pooled` takes all layers' rows together, as Hugging Face does, and lets layers lean against each other.
    */
   auxLossReduction: z.enum(['perLayer', 'pooled']).default('perLayer'),
+  /**
+   * Routers choose by probability + bias: a bias [E] of each layer that no gradient trains and that changes no weight
+   * (Wang et al. 2024, load balancing without auxiliary loss).
+   */
+  selectionBias: z.boolean().optional(),
 });
 
 export type ModelConfig = z.infer<typeof ModelConfigSchema>;

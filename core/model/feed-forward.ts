@@ -29,9 +29,9 @@ export class FeedForward {
   readonly experts: Experts;
   private readonly config: ModelConfig;
 
-  constructor(store: ParameterStore, name: string, config: ModelConfig) {
+  constructor(store: ParameterStore, name: string, config: ModelConfig, layer: number) {
     this.config = config;
-    this.router = config.numExperts > 1 ? new Router(store, `${name}.router`, config) : null;
+    this.router = config.numExperts > 1 ? new Router(store, `${name}.router`, config, layer) : null;
     this.experts = new Experts(store, `${name}.experts`, config);
   }
 

@@ -7,8 +7,12 @@ import type { Parameter, ParameterStore } from './parameters.ts';
 
 const DEVIATION = 0.02;
 
-/** Fills every parameter; parameter i draws from step i of the stream `initialise`, so shapes elsewhere change nothing. */
+/**
+ * Fills every parameter, and buffers with zeros; parameter i draws from step i of the stream `initialise`, so shapes elsewhere
+ * change nothing.
+ */
 export function initialiseParameters(store: ParameterStore, numLayers: number, seed: number): void {
+  for (const { data } of store.buffers) data.fill(0);
   for (const parameter of store.parameters) fillInitial(parameter.data, store, parameter, 0, numLayers, seed);
 }
 

@@ -21,10 +21,18 @@ export interface Parameter {
   readonly gradient: FloatArray;
 }
 
+/** A named tensor that belongs to the model and its files but is not trained: no optimizer sees it, it has no gradient. */
+export interface ModelBuffer {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: FloatArray;
+}
+
 /** Tensors are declared first; the first look at their values allocates all of them, as zeros. */
 export class ParameterStore {
   readonly dtype: ComputeType;
   readonly parameters: Parameter[] = [];
+  readonly buffers: ModelBuffer[] = [];
   private values: FloatArray | undefined;
   private gradientValues: FloatArray | undefined;
   private length = 0;
@@ -40,6 +48,14 @@ export class ParameterStore {
     this.length += parameter.size;
     this.parameters.push(parameter);
     return parameter;
+  }
+
+  /** A tensor of zeros apart from the flat storage. */
+  declareBuffer(name: string, shape: readonly number[]): ModelBuffer {
+    const size = shape.reduce((product, length) => product * length, 1);
+    const buffer = { name, shape, data: newFloats(this.dtype, size) };
+    this.buffers.push(buffer);
+    return buffer;
   }
 
   /** All values, in order of declaration. */
@@ -60,6 +76,12 @@ export class ParameterStore {
   /** Makes the gradients exist; zero when they are new, untouched when not. */
   ensureGradients(): void {
     this.gradientValues ??= newFloats(this.dtype, this.length);
+  }
+
+  /** Takes over the values and buffers of a store of the same tensors. */
+  copyFrom(other: ParameterStore): void {
+    this.data.set(other.data);
+    for (const [i, { data }] of this.buffers.entries()) data.set(other.buffers[i].data);
   }
 
   /** Number of parameters in all. */

@@ -1,6 +1,7 @@
 // What a forward or backward pass tells every layer about the rows it is given.
 
 import type { Kernels } from '../kernels.ts';
+import type { RoutingContext } from './balancing.ts';
 import type { KvCache } from './kv-cache.ts';
 import type { RopeTables } from './rope-tables.ts';
 
@@ -17,4 +18,6 @@ export interface Pass {
   readonly starts: Int32Array;
   readonly cache: KvCache | null;
   readonly rope: RopeTables;
+  /** What training adds to the routers; null when the model is used. */
+  readonly routing: RoutingContext | null;
 }

@@ -6,6 +6,7 @@ import type { RouterOptions, Routing } from '../kernels.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import type { Arena } from '../tensor/workspace.ts';
 import type { ModelConfig } from './config.ts';
+import { dropGradients, expertCapacity, fillJitter, limitCapacity } from './balancing.ts';
 import { Linear } from './linear.ts';
 import type { ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
@@ -21,9 +22,17 @@ export interface RouterActivations {
 
 export class Router {
   readonly gate: Linear;
+  /** [E] what the choice is biased by; see `updateSelectionBias`. */
+  readonly bias: FloatArray | null;
   readonly options: RouterOptions;
+  private readonly layer: number;
+  /** [E] scratch */
+  private readonly taken: Int32Array;
 
-  constructor(store: ParameterStore, name: string, config: ModelConfig) {
+  constructor(store: ParameterStore, name: string, config: ModelConfig, layer: number) {
+    this.layer = layer;
+    this.bias = config.selectionBias ? store.declareBuffer(`${name}_bias`, [config.numExperts]).data : null;
+    this.taken = new Int32Array(config.numExperts);
     this.gate = new Linear(store, name, 'router', config.hiddenSize, config.numExperts);
     this.options = { numExperts: config.numExperts, topK: config.topK, renormalise: true };
   }
@@ -40,13 +49,25 @@ export class Router {
   /** Chooses experts and weights for each row of x [N,C]. */
   forward(pass: Pass, x: FloatArray, activations: RouterActivations): void {
     const { logits, probabilities, routing } = activations;
-    this.gate.forward(pass, logits, x);
-    pass.kernels.router(probabilities, routing.weights, routing.experts, logits, pass.rows, this.options);
-    pass.kernels.dispatch(routing, pass.rows, this.options);
+    const { kernels, rows } = pass;
+    const { numExperts: E, topK: K } = this.options;
+    this.gate.forward(pass, logits, this.gateInput(pass, x));
+    if (this.bias) {
+      kernels.softmax(probabilities, logits, rows, E);
+      kernels.chooseExperts(routing.weights, routing.experts, probabilities, this.bias, rows, this.options);
+    } else {
+      kernels.router(probabilities, routing.weights, routing.experts, logits, rows, this.options);
+    }
+    const capacityFactor = pass.routing?.options.capacityFactor ?? 0;
+    if (capacityFactor > 0) {
+      limitCapacity(routing, rows * K, expertCapacity(capacityFactor, rows, K, E), this.taken);
+    }
+    kernels.dispatch(routing, rows, this.options);
   }
 
   /**
-   * dx [N,C] += …, dW += …, from dWeights [N,K] and dProbabilities [E] (see `auxGradient`); dLogits [N,E] is scratch.
+   * dx [N,C] += …, dW += …, from dWeights [N,K] and dProbabilities [E] (see `auxGradient`); dWeights and dLogits [N,E] are
+   * scratch afterwards.
    */
   backward(
     pass: Pass,
@@ -57,18 +78,46 @@ export class Router {
     activations: RouterActivations,
     dLogits: FloatArray,
   ): void {
-    const { probabilities, routing } = activations;
-    pass.kernels.routerBackward(
+    const { probabilities, routing, logits } = activations;
+    const { kernels, rows } = pass;
+    const context = pass.routing;
+    if (context && context.options.capacityFactor > 0) {
+      dropGradients(dWeights, routing.weights, rows * this.options.topK);
+    }
+    kernels.routerBackward(
       dLogits,
       dWeights,
       dProbabilities,
       probabilities,
       routing.weights,
       routing.experts,
-      pass.rows,
+      rows,
       this.options,
     );
-    this.gate.backward(pass, dx, dLogits, x, true);
+    if (context && context.zScale !== 0) {
+      context.zSum += kernels.zLoss(dLogits, logits, rows, this.options.numExperts, context.zScale);
+    }
+    this.gateBackward(pass, dx, dLogits, x);
+  }
+
+  /** x, or x times its noise. */
+  private gateInput(pass: Pass, x: FloatArray): FloatArray {
+    const { jittered, source, options } = pass.routing ?? {};
+    if (!jittered || !source) return x;
+    const count = pass.rows * this.gate.inputs;
+    fillJitter(jittered.input, count, options?.jitter ?? 0, source, this.layer);
+    for (let i = 0; i < count; i++) jittered.input[i] *= x[i];
+    return jittered.input;
+  }
+
+  /** dx += the gradient through the gate; the noise is drawn again, once for the weights' gradient and once for x's. */
+  private gateBackward(pass: Pass, dx: FloatArray, dLogits: FloatArray, x: FloatArray): void {
+    const { jittered, source, options } = pass.routing ?? {};
+    if (!jittered || !source) return this.gate.backward(pass, dx, dLogits, x, true);
+    const count = pass.rows * this.gate.inputs;
+    this.gate.backward(pass, jittered.gradient, dLogits, this.gateInput(pass, x));
+    fillJitter(jittered.input, count, options?.jitter ?? 0, source, this.layer);
+    for (let i = 0; i < count; i++) dx[i] += jittered.gradient[i] * jittered.input[i];
   }
 }
 

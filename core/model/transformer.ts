@@ -4,6 +4,13 @@ import { GemmoeError } from '../errors.ts';
 import { IGNORE_INDEX, type Kernels } from '../kernels.ts';
 import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
 import { type Arena, measurePlan, Workspace } from '../tensor/workspace.ts';
+import {
+  expertCapacity,
+  type JitterSource,
+  type RoutingContext,
+  type RoutingOptions,
+  RoutingTotals,
+} from './balancing.ts';
 import { Block, type BlockActivations, type BlockScratch } from './block.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 import { Embedding } from './embedding.ts';
@@ -24,6 +31,8 @@ export interface LossResult {
   readonly tokens: number;
   /** E·Σ f_e·P_e, not yet times its coefficient; null for a dense model. */
   readonly auxLoss: number | null;
+  /** Mean over layers and rows of the routers' logsumexp², not yet times its weight; null where it has none. */
+  readonly zLoss: number | null;
 }
 
 /** How a forward pass without gradients is to run. */
@@ -45,6 +54,10 @@ export interface TrainingOptions {
    * the backward pass. The gradients are the same bits. 0 (default) keeps everything.
    */
   readonly checkpointEvery?: number;
+  /** What the routers do in training alone; default nothing. Micro-batches pass their share of the z-loss's weight. */
+  readonly routing?: RoutingOptions;
+  /** Needed for jitter. */
+  readonly jitter?: JitterSource;
 }
 
 /** Buffers of one shape of forward pass without gradients: all blocks share one set. */
@@ -72,6 +85,7 @@ interface TrainingPlan {
   /** [L] of [E]: the auxiliary loss's gradient in each layer. */
   readonly dProbabilities: readonly FloatArray[];
   readonly scratch: BlockScratch;
+  readonly jittered: RoutingContext['jittered'];
 }
 
 export class Transformer {
@@ -80,6 +94,8 @@ export class Transformer {
   readonly parameters: ParameterStore;
   /** Load of every expert in the last pass; null for a dense model. */
   readonly routing: RouterStatistics | null;
+  /** What the routers did in the training passes since its last reset; null for a dense model. */
+  readonly routingTotals: RoutingTotals | null;
   private readonly workspace: Workspace;
   private readonly rope: RopeTables;
   private readonly embedding: Embedding;
@@ -96,6 +112,7 @@ export class Transformer {
     this.workspace = new Workspace(dtype);
     this.rope = new RopeTables(config, dtype);
     this.routing = config.numExperts > 1 ? new RouterStatistics(config) : null;
+    this.routingTotals = config.numExperts > 1 ? new RoutingTotals(config) : null;
     const store = new ParameterStore(dtype);
     this.parameters = store;
     this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize);
@@ -114,9 +131,9 @@ export class Transformer {
   }
 
   /** Bytes of activations that a training pass of this shape needs, all blocks' kept or every n-th one's input. */
-  trainingBytes(batch: number, length: number, checkpointEvery = 0): number {
+  trainingBytes(batch: number, length: number, checkpointEvery = 0, hasJitter = false): number {
     const segment = this.segmentLength(checkpointEvery);
-    const size = measurePlan((arena) => this.planTraining(arena, batch, length, segment));
+    const size = measurePlan((arena) => this.planTraining(arena, batch, length, segment, hasJitter));
     return size.floats * (this.dtype === 'f32' ? 4 : 8) + size.ints * 4;
   }
 
@@ -139,7 +156,7 @@ export class Transformer {
     const tokens = countTargets(targets, rows, this.config.vocabSize);
     const { logits } = this.infer(ids, batch, length, null, 'all');
     const lossSum = this.kernels.crossEntropy(null, logits, targets, rows, this.config.vocabSize, 0);
-    return { lossSum, tokens, auxLoss: this.routing?.auxiliaryLoss() ?? null };
+    return { lossSum, tokens, auxLoss: this.routing?.auxiliaryLoss() ?? null, zLoss: null };
   }
 
   /**
@@ -161,10 +178,12 @@ export class Transformer {
       throw new GemmoeError('bad-data', 'no row of the batch has a target', 'give at least one');
     }
     const segment = this.segmentLength(options.checkpointEvery ?? 0);
-    const plan = this.workspace.plan(`training ${batch}x${length}, every ${segment}`, (arena) =>
-      this.planTraining(arena, batch, length, segment),
+    const hasJitter = this.routing !== null && (options.routing?.jitter ?? 0) > 0;
+    const plan = this.workspace.plan(`training ${batch}x${length}, every ${segment}, ${hasJitter}`, (arena) =>
+      this.planTraining(arena, batch, length, segment, hasJitter),
     );
-    const pass = this.preparePass(plan.positions, plan.starts, batch, length, null);
+    const routing = this.routingContext(plan, rows, options);
+    const pass = this.preparePass(plan.positions, plan.starts, batch, length, null, routing);
     this.parameters.ensureGradients();
     this.forwardThroughBlocks(pass, plan, ids);
     const auxLoss = this.routing?.auxiliaryLoss() ?? null;
@@ -174,7 +193,23 @@ export class Transformer {
     }
     const lossSum = this.headForwardBackward(pass, plan, targets, options.tokenScale ?? 1 / tokens);
     this.backwardThroughBlocks(pass, plan, ids, segment);
-    return { lossSum, tokens, auxLoss };
+    const zLoss = routing && routing.zScale !== 0 ? routing.zSum / (rows * this.config.numLayers) : null;
+    return { lossSum, tokens, auxLoss, zLoss };
+  }
+
+  /** Moves every layer's selection bias against the load of the passes since the totals' last reset. */
+  updateSelectionBias(rate: number): void {
+    for (const [layer, block] of this.blocks.entries()) {
+      const bias = block.router?.bias;
+      if (bias) this.routingTotals?.balance(layer, bias, rate);
+    }
+  }
+
+  /** Spread (largest less smallest) of each layer's selection bias; empty where there is none. */
+  selectionBiasSpread(): number[] {
+    return this.blocks.flatMap(({ router }) =>
+      router?.bias ? [Math.max(...router.bias) - Math.min(...router.bias)] : [],
+    );
   }
 
   private infer(
@@ -214,6 +249,7 @@ export class Transformer {
     for (const [layer, block] of this.blocks.entries()) {
       block.forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
       this.recordRouting(layer, plan.blocks[layer], pass.rows);
+      this.addToTotals(pass, layer, plan.blocks[layer]);
     }
   }
 
@@ -285,7 +321,7 @@ export class Transformer {
     };
   }
 
-  private planTraining(arena: Arena, batch: number, length: number, segment: number): TrainingPlan {
+  private planTraining(arena: Arena, batch: number, length: number, segment: number, hasJitter: boolean): TrainingPlan {
     const { hiddenSize: C, vocabSize: V, numExperts: E } = this.config;
     const rows = batch * length;
     const L = this.blocks.length;
@@ -302,6 +338,7 @@ export class Transformer {
       dStream: arena.floats(rows * C),
       dProbabilities: this.blocks.map(() => arena.floats(E)),
       scratch: this.blocks[0].planBackward(arena, rows),
+      jittered: hasJitter ? { input: arena.floats(rows * C), gradient: arena.floats(rows * C) } : null,
     };
   }
 
@@ -311,12 +348,22 @@ export class Transformer {
     batch: number,
     length: number,
     cache: KvCache | null,
+    routing: RoutingContext | null = null,
   ): Pass {
     const start = cache?.length ?? 0;
     starts.fill(start);
     for (let n = 0; n < positions.length; n++) positions[n] = start + (n % length);
     this.rope.ensure(start + length);
-    return { kernels: this.kernels, batch, length, rows: batch * length, positions, starts, cache, rope: this.rope };
+    const { kernels, rope } = this;
+    return { kernels, batch, length, rows: batch * length, positions, starts, cache, rope, routing };
+  }
+
+  private routingContext(plan: TrainingPlan, rows: number, options: TrainingOptions): RoutingContext | null {
+    const { routing, jitter } = options;
+    if (!this.routing || !routing) return null;
+    if (plan.jittered && !jitter) throw new GemmoeError('internal', 'jitter was asked for without a source of noise');
+    const zScale = routing.zLoss / (rows * this.config.numLayers);
+    return { options: routing, source: jitter ?? null, jittered: plan.jittered, zScale, zSum: 0 };
   }
 
   private headWeights() {
@@ -326,6 +373,14 @@ export class Transformer {
   private recordRouting(layer: number, activations: BlockActivations, rows: number): void {
     const { router } = activations.feedForward;
     if (router) this.routing?.record(layer, router, rows);
+  }
+
+  private addToTotals({ rows, routing }: Pass, layer: number, { feedForward }: BlockActivations): void {
+    if (!feedForward.router || !this.routingTotals) return;
+    const { numExperts: E, topK: K } = this.config;
+    const factor = routing?.options.capacityFactor ?? 0;
+    const capacity = factor > 0 ? expertCapacity(factor, rows, K, E) : rows;
+    this.routingTotals.add(layer, feedForward.routing, feedForward.router.probabilities, rows, capacity);
   }
 
   private checkIds(ids: Int32Array, batch: number, length: number, start: number): void {

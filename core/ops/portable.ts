@@ -16,7 +16,7 @@ import { muonMomentum, muonNormalise, muonUpdate } from './muon.ts';
 import { makeNewtonSchulz } from './newton-schulz.ts';
 import { rmsNorm, rmsNormBackward } from './rms-norm.ts';
 import { rope } from './rope.ts';
-import { router, routerBackward } from './router.ts';
+import { chooseExperts, router, routerBackward, zLoss } from './router.ts';
 import { combine, combineBackward, dispatch, gather, gatherBackward } from './routing.ts';
 import { scheduleFree } from './schedule-free.ts';
 import { sgd } from './sgd.ts';
@@ -32,7 +32,7 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
     ...makeAttention(gemm),
     ...makeNewtonSchulz(gemm),
     ...{ embedding, embeddingBackward, add, rmsNorm, rmsNormBackward, rope, softmax, swiglu, swigluBackward },
-    ...{ router, routerBackward, dispatch, gather, gatherBackward, combine, combineBackward },
+    ...{ router, routerBackward, chooseExperts, zLoss, dispatch, gather, gatherBackward, combine, combineBackward },
     ...{
       crossEntropy,
       sumOfSquares,

@@ -2,6 +2,7 @@
 
 import type { RouterOptions } from '../kernels.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
+import { exp } from './exp.ts';
 import { softmax } from './softmax.ts';
 
 /** probabilities [N,E], experts [N,K] in falling order (ties: lowest index first) and weights [N,K] of logits [N,E]. */
@@ -15,12 +16,37 @@ export function router(
 ): void {
   const { numExperts: E, topK: K, renormalise } = options;
   softmax(probabilities, logits, N, E);
+  choose(weights, experts, probabilities, null, N, E, K, renormalise);
+}
+
+/** The choice among given probabilities [N,E], by probability + bias [E]. */
+export function chooseExperts(
+  weights: FloatArray,
+  experts: Int32Array,
+  probabilities: FloatArray,
+  bias: FloatArray,
+  N: number,
+  { numExperts: E, topK: K, renormalise }: RouterOptions,
+): void {
+  choose(weights, experts, probabilities, bias, N, E, K, renormalise);
+}
+
+function choose(
+  weights: FloatArray,
+  experts: Int32Array,
+  probabilities: FloatArray,
+  bias: FloatArray | null,
+  N: number,
+  E: number,
+  K: number,
+  renormalise: boolean,
+): void {
   for (let n = 0; n < N; n++) {
     const row = n * E;
     const first = n * K;
     let sum = 0;
     for (let k = 0; k < K; k++) {
-      const e = largestUnchosen(probabilities, row, E, experts, first, k);
+      const e = largestUnchosen(probabilities, row, bias, E, experts, first, k);
       experts[first + k] = e;
       weights[first + k] = probabilities[row + e];
       sum += probabilities[row + e];
@@ -29,15 +55,46 @@ export function router(
   }
 }
 
-/** Index of the largest of p[row …] that is not among the first k choices; the lowest unchosen one where all are NaN. */
-function largestUnchosen(p: FloatArray, row: number, E: number, experts: Int32Array, first: number, k: number): number {
+/** Index of the largest p[row …] + bias that is not among the first k choices; the lowest unchosen one where all are NaN. */
+function largestUnchosen(
+  p: FloatArray,
+  row: number,
+  bias: FloatArray | null,
+  E: number,
+  experts: Int32Array,
+  first: number,
+  k: number,
+): number {
   let best = -1;
+  let bestScore = 0;
   for (let e = 0; e < E; e++) {
     let chosen = false;
     for (let j = 0; j < k; j++) if (experts[first + j] === e) chosen = true;
-    if (!chosen && (best < 0 || p[row + e] > p[row + best])) best = e;
+    if (chosen) continue;
+    const score = bias ? p[row + e] + bias[e] : p[row + e];
+    if (best >= 0 && !(score > bestScore)) continue;
+    best = e;
+    bestScore = score;
   }
   return best;
+}
+
+/** Σ_n logsumexp(logits[n])²; dLogits [N,E] += scale·2·logsumexp·softmax (Zoph et al. 2022, the router z-loss). */
+export function zLoss(dLogits: FloatArray | null, logits: FloatArray, N: number, E: number, scale: number): number {
+  let total = 0;
+  for (let n = 0; n < N; n++) {
+    const row = n * E;
+    let max = -Infinity;
+    for (let e = 0; e < E; e++) if (logits[row + e] > max) max = logits[row + e];
+    let sum = 0;
+    for (let e = 0; e < E; e++) sum += exp(logits[row + e] - max);
+    const logSumExp = max + Math.log(sum);
+    total += logSumExp * logSumExp;
+    if (!dLogits) continue;
+    const factor = (2 * scale * logSumExp) / sum;
+    for (let e = 0; e < E; e++) dLogits[row + e] += factor * exp(logits[row + e] - max);
+  }
+  return total;
 }
 
 /**

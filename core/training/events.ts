@@ -38,6 +38,8 @@ export interface StepRecord {
   readonly loss: number;
   /** Σ f_e·P_e·E, K when balanced; null for a dense model. */
   readonly auxLoss: number | null;
+  /** Mean over layers and rows of the routers' logsumexp²; null where it has no weight. */
+  readonly zLoss: number | null;
   /** Global gradient norm before clipping. */
   readonly gradientNorm: number;
   readonly learningRate: number;
@@ -46,6 +48,14 @@ export interface StepRecord {
   readonly tokens: number;
   /** [layer][expert] share of the routed rows, each layer summing to 1; empty for a dense model. */
   readonly expertLoad: readonly (readonly number[])[];
+  /** [layer] mean entropy of the routers' probabilities, nats; ln E is undecided. */
+  readonly routerEntropy: readonly number[];
+  /** [layer] share of the routed rows that were dropped, beyond an expert's capacity. */
+  readonly droppedRows: readonly number[];
+  /** [layer] experts that no row chose in this step. */
+  readonly deadExperts: readonly number[];
+  /** [layer] largest less smallest selection bias; empty where there is none. */
+  readonly biasSpread: readonly number[];
   /** Wall time of the step. */
   readonly milliseconds: number;
 }

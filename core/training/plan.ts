@@ -42,9 +42,9 @@ export interface Planned {
 /** The plan of a run whose parts exist. */
 export function planOf(planned: Planned): RunPlan {
   const { settings, corpus, model, optimizerBytes, backend } = planned;
-  const { batchSize, sequenceLength, steps, checkpointEvery } = settings;
+  const { batchSize, sequenceLength, steps, checkpointEvery, routerJitter } = settings;
   const weights = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
-  const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery);
+  const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery, routerJitter > 0);
   const tokensPerStep = sequencesPerStep(settings) * sequenceLength;
   return {
     parameters: {

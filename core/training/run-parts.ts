@@ -59,19 +59,20 @@ export async function assembleRun(
   const corpus = await openCorpus(draft);
   try {
     const from = checkpoint ?? draft.initFrom;
+    const load = (path: string) => loadModel(path, services.kernels, { selectionBias: draft.routerBias > 0 });
     const { model, original } = from
-      ? loadModel(from, services.kernels)
+      ? load(from)
       : { model: new Transformer(withVocabulary(draft, corpus).model, services.kernels), original: undefined };
     if (!from) model.initialise(draft.seed);
     checkVocabulary(model, corpus, from);
     let settings = { ...draft, model: model.config };
     checkLength(settings);
-    model.trainingBytes(1, 1, settings.checkpointEvery); // refuses a number that fits no segment
+    checkStep(settings, model);
     const sampler = createSampler(settings, corpus);
     if (seconds !== undefined) {
       settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, corpus, seconds) };
       // the throw-away steps have moved the weights
-      if (from) model.parameters.data.set(loadModel(from, services.kernels).model.parameters.data);
+      if (from) model.parameters.copyFrom(load(from).model.parameters);
       else model.initialise(settings.seed);
     }
     const optimizer = createOptimizer(settings, services, model.parameters);
@@ -110,7 +111,7 @@ export async function outlineRun(
     checkVocabulary(model, corpus, initFrom);
     const settings = { ...draft, model: model.config };
     checkLength(settings);
-    model.trainingBytes(1, 1, settings.checkpointEvery); // refuses a number that fits no segment
+    checkStep(settings, model);
     createSampler(settings, corpus);
     createSchedule(settings, services);
     const optimizerBytes = estimateStateBytes(settings, services, model);
@@ -153,7 +154,23 @@ function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
 }
 
 function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {
-  return { ...settings, model: { ...settings.model, vocabSize: corpus.tokenizer.vocabSize } };
+  const bias = settings.routerBias > 0 && settings.model.numExperts > 1 ? { selectionBias: true } : {};
+  return { ...settings, model: { ...settings.model, ...bias, vocabSize: corpus.tokenizer.vocabSize } };
+}
+
+/** Settings of the routers, which a dense model has none of. */
+const ROUTER_SETTINGS = ['routerZLoss', 'routerBias', 'routerJitter', 'expertCapacity'] as const;
+
+/** @throws GemmoeError for settings of the step that do not fit the model */
+function checkStep(settings: RunSettings, model: Transformer): void {
+  model.trainingBytes(1, 1, settings.checkpointEvery); // refuses a number that fits no segment
+  const useless = ROUTER_SETTINGS.find((name) => settings[name] > 0);
+  if (useless === undefined || model.routing) return;
+  throw new GemmoeError(
+    'bad-config',
+    `${useless} is ${settings[useless]}, but the model is dense and has no router`,
+    'leave it at 0, or train a model with more than one expert',
+  );
 }
 
 function checkVocabulary(model: Transformer, corpus: Corpus, from: string | null): void {
@@ -236,8 +253,9 @@ function calibrateSteps(
 
 /** What the settings say about how a step is computed. */
 export function trainerOptions(settings: RunSettings): TrainerOptions {
-  const { clipNorm, accumulate, checkpointEvery } = settings;
-  return { clipNorm, accumulate, checkpointEvery };
+  const { clipNorm, accumulate, checkpointEvery, seed } = settings;
+  const { routerZLoss: zLoss, routerJitter: jitter, expertCapacity: capacityFactor, routerBias: biasRate } = settings;
+  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing: { zLoss, jitter, capacityFactor } };
 }
 
 /** Buffers of one step: all its micro-batches. */

@@ -151,7 +151,7 @@ export class RunSession {
   }
 
   private trainStep(ids: Int32Array, targets: Int32Array): void {
-    const { settings, sampler, model } = this.parts;
+    const { settings, sampler } = this.parts;
     const { batchSize, sequenceLength } = settings;
     const start = performance.now();
     const epoch = sampler.fill(this.state.step + 1, ids, targets);
@@ -160,17 +160,21 @@ export class RunSession {
     this.state.tokens += done.tokens;
     this.state.recentLosses.push(done.loss);
     if (this.state.recentLosses.length > RECENT_LOSSES) this.state.recentLosses.shift();
-    const { routing, config } = model;
     this.record({
       kind: 'step',
       step: done.step,
       loss: done.loss,
       auxLoss: done.auxLoss,
+      zLoss: done.zLoss,
       gradientNorm: done.gradientNorm,
       learningRate: done.learningRate,
       epoch,
       tokens: this.state.tokens,
-      expertLoad: routing ? Array.from({ length: config.numLayers }, (_, layer) => routing.load(layer)) : [],
+      expertLoad: done.routing.map(({ load }) => load),
+      routerEntropy: done.routing.map(({ entropy }) => entropy),
+      droppedRows: done.routing.map(({ dropped }) => dropped),
+      deadExperts: done.routing.map(({ dead }) => dead),
+      biasSpread: this.parts.model.selectionBiasSpread(),
       milliseconds: performance.now() - start,
     });
   }

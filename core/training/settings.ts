@@ -29,6 +29,14 @@ export const RunSettingsSchema = z.strictObject({
   accumulate: positive.default(1),
   /** Activation checkpointing: the input of every n-th block is kept, the rest computed again; 0 keeps everything. */
   checkpointEvery: count.default(0),
+  /** Weight of the router z-loss; 0 for none. */
+  routerZLoss: z.number().nonnegative().default(0),
+  /** Balancing without auxiliary loss: how far a step moves the routers' selection biases; 0 trains without biases. */
+  routerBias: z.number().nonnegative().default(0),
+  /** ε of the noise on the routers' inputs; 0 for none. */
+  routerJitter: z.number().min(0).lt(1).default(0),
+  /** Rows that an expert takes, as a multiple of an even share; 0 drops nothing. */
+  expertCapacity: z.number().nonnegative().default(0),
   /** T */
   sequenceLength: positive,
   steps: positive,

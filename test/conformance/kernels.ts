@@ -231,6 +231,17 @@ const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
       return [probabilities, made.weights, made.experts];
     },
   ],
+  chooseExperts: [
+    (kernels, draw) => {
+      const { probabilities, made, options } = routing(kernels, draw);
+      kernels.chooseExperts(made.weights, made.experts, probabilities, draw.normal(E), N, options);
+      return [made.weights, made.experts];
+    },
+  ],
+  zLoss: [true, false].map((hasGradient) => (kernels, draw) => {
+    const d = draw.output(N * E);
+    return [Float32Array.of(kernels.zLoss(hasGradient ? d : null, draw.normal(N * E), N, E, 0.3)), d];
+  }),
   routerBackward: [
     (kernels, draw) => {
       const { probabilities, made, options } = routing(kernels, draw);

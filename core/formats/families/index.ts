@@ -5,8 +5,9 @@ import type { ModelConfig } from '../../model/config.ts';
 import type { Family } from './family.ts';
 import { llama } from './llama.ts';
 import { mixtral } from './mixtral.ts';
+import { withSelectionBias } from './selection-bias.ts';
 
-export const FAMILIES: readonly Family[] = [llama, mixtral];
+export const FAMILIES: readonly Family[] = [llama, mixtral].map(withSelectionBias);
 
 /** The family of a config.json's model_type. @throws GemmoeError listing those supported */
 export function familyOf(modelType: unknown, path: string): Family {
