@@ -76,7 +76,8 @@ export class TrainView implements RunObserver {
     this.terminal.print(this.progress(record));
   }
 
-  private progress({ step, learningRate }: StepRecord): string {
+  private progress(record: StepRecord): string {
+    const { step, learningRate } = record;
     const { steps = step, tokensPerStep = 0 } = this.plan ?? {};
     if (step === steps && this.terminal.isInteractive) return `step ${step}/${steps}  validating on all held-out text…`;
     const rate = (1000 * tokensPerStep) / this.milliseconds.value;
@@ -85,6 +86,7 @@ export class TrainView implements RunObserver {
       `step ${step}/${steps}`,
       `loss ${this.loss.value.toFixed(3)}`,
       `lr ${learningRate.toExponential(1)}`,
+      ...routingParts(record),
       `${grouped(rate)} tokens/s`,
       `${duration(left)} left`,
     ];
@@ -94,6 +96,19 @@ export class TrainView implements RunObserver {
   private sample(text: string): void {
     for (const line of wrapped(printable(text.trim()), this.terminal.columns - 4)) this.terminal.print(`  | ${line}`);
   }
+}
+
+/** How the experts share the work: the largest load of any layer as a multiple of an even one, and what goes wrong. */
+export function routingParts({ expertLoad, deadExperts, droppedRows }: StepRecord): string[] {
+  if (expertLoad.length === 0) return [];
+  const largest = Math.max(...expertLoad.map((load) => Math.max(...load) * load.length));
+  const dead = deadExperts.reduce((sum, count) => sum + count, 0);
+  const dropped = droppedRows.reduce((sum, share) => sum + share, 0) / droppedRows.length;
+  return [
+    `load ${largest.toFixed(1)}x`,
+    ...(dead > 0 ? [`${dead} dead`] : []),
+    ...(dropped > 0 ? [`${(100 * dropped).toFixed(1)}% dropped`] : []),
+  ];
 }
 
 function evaluationLine({ step, loss, perplexity, bitsPerByte, best }: EvaluationRecord): string {

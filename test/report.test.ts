@@ -8,6 +8,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { metricsOf } from '../cli/report/read-metrics.ts';
 import { renderReport } from '../cli/report/render-report.ts';
 import { Thinned } from '../cli/report/thinned.ts';
+import { routingParts } from '../cli/train-view.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import type { EvaluationRecord, RunRecord, SampleRecord, StepRecord } from '../core/training/events.ts';
 import { type RunSettings, RunSettingsSchema } from '../core/training/settings.ts';
@@ -103,6 +104,22 @@ function draw(page: string): { charts: Map<string, number[][]>; rectangles: numb
   return { charts, rectangles };
 }
 
+describe('the live line', () => {
+  test('shows the largest load of a layer, and what goes wrong', () => {
+    expect(routingParts(step(1, 4))).toEqual(['load 1.0x']);
+    const uneven = [
+      [0.25, 0.25, 0.25, 0.25],
+      [0.5, 0.5, 0, 0],
+    ];
+    const troubled = { ...step(1, 4), expertLoad: uneven, deadExperts: [0, 2], droppedRows: [0, 0.25] };
+    expect(routingParts(troubled)).toEqual(['load 2.0x', '2 dead', '12.5% dropped']);
+  });
+
+  test('says nothing of routing for a dense model', () => {
+    expect(routingParts(step(1, 1))).toEqual([]);
+  });
+});
+
 describe('the page', () => {
   const records: RunRecord[] = [
     ...steps(100, 4),
@@ -129,6 +146,17 @@ describe('the page', () => {
     expect(page).toMatch(/best, step 50<\/dt><dd>1\.2500/);
     expect(page).toMatch(/tokens\/s<\/dt><dd>2,000/);
     expect(page).toMatch(/bits per byte<\/dt><dd>–/);
+  });
+
+  test('says how the routers of each layer did at the end, where that was recorded', () => {
+    expect(page.match(/router entropy 1\.00 of at most 1\.39 nats, 0 of 4 experts unused<\/p>/g)?.length).toBe(2);
+    const troubled = { ...step(1, 4), droppedRows: [0.125, 0], deadExperts: [2, 0], biasSpread: [0.5, 0.25] };
+    expect(renderReport('r', settings(4), [troubled])).toContain(
+      '2 of 4 experts unused, 12.5 % dropped, biases 0.500 apart',
+    );
+    const { routerEntropy, ...older } = step(1, 4);
+    expect(routerEntropy.length).toBe(2);
+    expect(renderReport('r', settings(4), [older as StepRecord])).not.toContain('router entropy');
   });
 
   test('has every curve', () => {

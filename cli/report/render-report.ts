@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { activeParameters, totalParameters } from '../../core/model/config.ts';
-import type { RunRecord, SampleRecord } from '../../core/training/events.ts';
-import type { RunSettings } from '../../core/training/settings.ts';
+import type { RunRecord, SampleRecord, StepRecord } from '../../core/training/events.ts';
+import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
 import { grouped, scaled } from '../format.ts';
 import { collect, type Collected } from './collect.ts';
 import { PAGE_SCRIPT } from './page-script.ts';
@@ -23,7 +23,7 @@ export function renderReport(name: string, settings: RunSettings, records: Itera
     curves,
     load,
     evaluations: evaluations.map(({ step, loss }) => [step, loss]),
-    tokensPerStep: settings.batchSize * settings.sequenceLength,
+    tokensPerStep: sequencesPerStep(settings) * settings.sequenceLength,
     mostLines: MOST_LINES,
   };
   return `<!doctype html>
@@ -39,7 +39,7 @@ export function renderReport(name: string, settings: RunSettings, records: Itera
 <main>
 <section><h2>Loss</h2><p>Nats per token. Thin: training. Thick: the same, smoothed. Dots: validation. Drag to zoom in, double-click to zoom out.</p><div id="loss"></div></section>
 <section class="pair"><div><h2>Learning rate</h2><div id="rate"></div></div><div><h2>Gradient norm before clipping</h2><div id="norm"></div></div></section>
-${load.layers.length > 0 ? expertSection(load.layers) : ''}
+${load.layers.length > 0 ? expertSection(load.layers, run.last) : ''}
 <section><h2>Speed</h2><p>Tokens per second of training.</p><div id="speed"></div></section>
 ${samples.length > 0 ? sampleSection(samples) : ''}
 <section><h2>Settings</h2>${settingsTable(settings)}</section>
@@ -54,13 +54,13 @@ ${PAGE_SCRIPT}</script>
 
 /** The run in one line. */
 function recipe(settings: RunSettings): string {
-  const { model, data, batchSize, sequenceLength } = settings;
+  const { model, data, sequenceLength } = settings;
   const experts = model.numExperts > 1 ? `${model.numExperts} experts, ${model.topK} a token` : 'dense';
   return [
     `${scaled(totalParameters(model))} parameters, ${scaled(activeParameters(model))} active`,
     `${model.numLayers} layers of ${model.hiddenSize}, ${experts}`,
     data.length > 0 ? data.map((path) => basename(path)).join(', ') : 'Moby-Dick',
-    `${grouped(settings.steps)} steps of ${batchSize} × ${sequenceLength} tokens`,
+    `${grouped(settings.steps)} steps of ${sequencesPerStep(settings)} × ${sequenceLength} tokens`,
     `${settings.optimizer}, ${settings.schedule}, peak ${settings.learningRate}`,
     settings.backend,
   ].join(' · ');
@@ -91,14 +91,30 @@ function figures({ evaluations, last, seconds }: Collected): string {
   return `<dl class="figures">${cells.join('')}</dl>`;
 }
 
-function expertSection(layers: readonly (readonly number[][])[]): string {
-  const charts = layers.map((_, layer) => `<div><h3>Layer ${layer}</h3><div id="experts-${layer}"></div></div>`);
+function expertSection(layers: readonly (readonly number[][])[], last: StepRecord | undefined): string {
+  const charts = layers.map(
+    (experts, layer) =>
+      `<div><h3>Layer ${layer}</h3><p>${routingOf(last, layer, experts.length)}</p><div id="experts-${layer}"></div></div>`,
+  );
   const reading =
     layers[0].length > MOST_LINES
       ? 'A row is an expert. Orange: more than an even share, blue: less; full colour at four times and a quarter of it.'
       : 'Dashed: an even share.';
   return `<section><h2>Expert load</h2><p>Share of a layer’s routed tokens that each of its experts got. ${reading}</p>
 <div class="grid">${charts.join('')}</div></section>`;
+}
+
+/** How a layer's router did in the last step; nothing for runs of versions that did not record it. */
+function routingOf(last: StepRecord | undefined, layer: number, numExperts: number): string {
+  const entropy = last?.routerEntropy?.[layer];
+  if (last === undefined || entropy === undefined) return '';
+  const parts = [
+    `at the end: router entropy ${entropy.toFixed(2)} of at most ${Math.log(numExperts).toFixed(2)} nats`,
+    `${last.deadExperts[layer]} of ${numExperts} experts unused`,
+    ...(last.droppedRows[layer] > 0 ? [`${(100 * last.droppedRows[layer]).toFixed(1)} % dropped`] : []),
+    ...(last.biasSpread.length > 0 ? [`biases ${last.biasSpread[layer].toFixed(3)} apart`] : []),
+  ];
+  return parts.join(', ');
 }
 
 function sampleSection(samples: readonly SampleRecord[]): string {
