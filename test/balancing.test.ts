@@ -238,12 +238,23 @@ describe('what a step says about its routing', () => {
     const { ids, targets } = batch();
     const whole = trainerOf(modelOf(), {}).step(ids, targets, B, T);
     const parts = trainerOf(modelOf(), { accumulate: B, checkpointEvery: 1 }).step(ids, targets, 1, T);
-    for (const [layer, { load, entropy, dead }] of whole.routing.entries()) {
+    for (const [layer, { rows, load, entropy, dead }] of whole.routing.entries()) {
+      expect(rows).toBe(B * T * 2);
+      expect(parts.routing[layer].rows).toBe(rows);
       expect(load.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 12);
       expect(parts.routing[layer].load).toEqual(load);
       expect(parts.routing[layer].entropy).toBeCloseTo(entropy, 12);
       expect(dead).toBe(load.filter((share) => share === 0).length);
     }
+  });
+
+  test('the z-loss is the mean of the squared logsumexp of the routers, over all micro-batches', () => {
+    const { ids, targets } = batch();
+    const model = modelOf();
+    for (const { role, data } of model.parameters.parameters) if (role === 'router') data.fill(0);
+    const routing = { ...PLAIN_ROUTING, zLoss: 0.1 };
+    const { zLoss } = trainerOf(model, { routing, accumulate: B }).step(ids, targets, 1, T);
+    expect(zLoss).toBeCloseTo(Math.log(4) ** 2, 12);
   });
 
   test('the entropy is ln E when the router is undecided, and 0 when it is certain', () => {

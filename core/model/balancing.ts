@@ -92,6 +92,8 @@ export function updateSelectionBias(bias: FloatArray, picks: ArrayLike<number>, 
 
 /** What one layer's router did in a step. */
 export interface LayerRouting {
+  /** Routed rows: tokens times choices. */
+  readonly rows: number;
   /** Share of the routed rows that each expert was chosen for, drops included; sums to 1. */
   readonly load: readonly number[];
   /** Mean over rows of -Σ p·ln p, nats: ln E is undecided, 0 is certain. */
@@ -155,6 +157,7 @@ export class RoutingTotals {
       const picks = this.picksOf(layer);
       const total = picks.reduce((sum, count) => sum + count, 0);
       return {
+        rows: total,
         load: picks.map((count) => count / total),
         entropy: this.entropy[layer] / this.rows[layer],
         dropped: this.dropped[layer] / total,
