@@ -139,9 +139,14 @@ const TRAINING = {
     'rows that an expert takes, as a multiple of an even share; more are dropped and counted; 0 drops nothing',
   ),
   sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
-  learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s'),
+  learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s, scaled to the optimizer'),
   optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),
-  schedule: text(string.default('warmup-cosine'), 'NAME[:KEY=VALUE,…]', 'learning-rate schedule, see `gemmoe plugins`'),
+  schedule: text(
+    string.optional(),
+    'NAME[:KEY=VALUE,…]',
+    'learning-rate schedule, see `gemmoe plugins`',
+    'warmup-cosine, or the optimizer’s own',
+  ),
   clip: number(z.number().nonnegative().default(1), 'largest global gradient norm; 0 switches clipping off'),
   evalInterval: number(count.optional(), 'steps between validations; 0 for only the last', 'a tenth of the run'),
   evalWindows: number(count.default(64), 'windows of a validation at an interval; 0 for all'),
@@ -199,7 +204,11 @@ const FILES = {
 const OTHER = {
   idsFile: text(string.optional(), 'FILE', 'JSON array of rows of ids'),
   decode: flag('turn ids into text'),
-  markdown: flag('print the list of options as Markdown'),
+  markdown: flag('print Markdown'),
+  optimizers: text(string.optional(), 'LIST', 'optimizers to compare, `NAME[:KEY=VALUE,…];…`, or all'),
+  schedules: text(string.optional(), 'LIST', 'schedules to compare, `NAME[:KEY=VALUE,…];…`, or all'),
+  rates: text(string.default('1'), 'N,…', 'factors on the learning rate to try; the best counts'),
+  seeds: number(size.default(1), 'trainings of each, with seeds that follow each other; their mean counts'),
 } as const satisfies Record<string, Option>;
 
 /** Every option of every command. A missing value without default is undefined. */

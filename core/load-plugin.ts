@@ -24,7 +24,9 @@ const backend = z.looseObject({ ...named, options: z.array(z.string()), unavaila
 const PluginSchema = z.strictObject({
   gemmoePlugin: z.literal(PLUGIN_API),
   samplers: z.array(contribution).optional(),
-  optimizers: z.array(contribution.extend({ relativeRate: isFunction.optional() })).optional(),
+  optimizers: z
+    .array(contribution.extend({ relativeRate: isFunction.optional(), schedule: z.string().optional() }))
+    .optional(),
   schedulers: z.array(contribution).optional(),
   backends: z.array(backend).optional(),
 });

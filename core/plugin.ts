@@ -90,6 +90,8 @@ export interface OptimizerContribution<O extends Options = Options> extends Name
   readonly options?: O;
   /** (optional) Learning rate that suits it with these options, as a multiple of AdamW's; default 1. */
   relativeRate?(options: z.infer<O>): number;
+  /** (optional) `name:key=value,…` of the schedule that it is made for; default the program's. */
+  readonly schedule?: string;
   create(options: z.infer<O>, context: OptimizerContext): Optimizer;
 }
 

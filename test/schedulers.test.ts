@@ -28,6 +28,8 @@ function ratesOf(spec: string, totalSteps: number, learningRate = 1): number[] {
 test.each<[string, number, number[]]>([
   ['constant', 3, [1, 1, 1]],
   ['constant:warmupSteps=2', 4, [0.5, 1, 1, 1]],
+  ['constant:warmupFraction=0.5', 4, [0.5, 1, 1, 1]],
+  ['linear:warmupFraction=0.3,floor=0', 6, [0.5, 1, 0.75, 0.5, 0.25, 0]],
   ['linear:warmupSteps=2,floor=0', 6, [0.5, 1, 0.75, 0.5, 0.25, 0]],
   ['linear:warmupSteps=0,floor=0.2', 4, [0.8, 0.6, 0.4, 0.2]],
   ['warmup-cosine:warmupSteps=1,floor=0', 3, [1, 0.5, 0]],
@@ -123,6 +125,8 @@ test('the warm-up is a tenth of the run, at most 100 steps, unless said', () => 
 
 test.each([
   ['warmup-cosine:warmupSteps=11', /warmupSteps is 11, but the run has only 10 steps/],
+  ['constant:warmupSteps=1,warmupFraction=0.5', /warmupSteps and warmupFraction are both given/],
+  ['constant:warmupFraction=1.5', /constant: warmupFraction/],
   ['wsd:warmupSteps=11', /warmupSteps is 11, but the run has only 10 steps/],
   ['wsd:warmupSteps=5,decayFraction=0.6', /5 steps of warm-up and 6 of decay are more than the run's 10/],
   ['wsd:shape=square', /wsd: shape/],

@@ -3,6 +3,7 @@
 import type { Command } from '../command.ts';
 import { backends } from './backends.ts';
 import { convert } from './convert.ts';
+import { compare } from './compare.ts';
 import { evaluate } from './evaluate.ts';
 import { generate } from './generate.ts';
 import { help } from './help.ts';
@@ -19,6 +20,7 @@ export const COMMANDS: readonly Command[] = [
   train,
   generate,
   evaluate,
+  compare,
   logits,
   tokenize,
   prepareCommand,

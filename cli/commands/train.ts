@@ -15,6 +15,7 @@ import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
 import { shapeFrom } from '../model-shape.ts';
 import { refuseOtherSettings } from '../resume-check.ts';
+import { learningRateFor, scheduleFor } from '../optimizer-defaults.ts';
 import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
@@ -67,9 +68,11 @@ function refuseShapeOptions(options: OptionValues): void {
   );
 }
 
-function settingsFrom(context: CommandContext, backend: string): { settings: RunSettings; name: string } {
+/** The settings of a run out of all options, and the name of what is trained. @throws GemmoeError for what cannot be */
+export function settingsFrom(context: CommandContext, services: RunServices): { settings: RunSettings; name: string } {
   const { options, cwd } = context;
-  const { model, recipe, name } = chooseModel(context, backend);
+  const { backend, optimizers } = services;
+  const { model, recipe, name } = chooseModel(context, backend.name);
   const initFrom = options.initFrom === undefined ? null : modelDirectoryOf(resolve(cwd, options.initFrom));
   const tokenizer = chosenTokenizer(options, cwd);
   const settings: RunSettings = {
@@ -90,8 +93,8 @@ function settingsFrom(context: CommandContext, backend: string): { settings: Run
     sequenceLength: options.sequenceLength ?? recipe.sequenceLength,
     steps: options.steps ?? 1,
     optimizer: options.optimizer,
-    schedule: options.schedule,
-    learningRate: options.learningRate ?? recipe.learningRate,
+    schedule: options.schedule ?? scheduleFor(options.optimizer, optimizers),
+    learningRate: options.learningRate ?? learningRateFor(options.optimizer, optimizers, recipe.learningRate),
     clipNorm: options.clip,
     seed: options.seed,
     evalInterval: options.evalInterval ?? null,
@@ -102,7 +105,7 @@ function settingsFrom(context: CommandContext, backend: string): { settings: Run
     plugins: options.plugin.map((specifier) =>
       existsSync(resolve(cwd, specifier)) ? resolve(cwd, specifier) : specifier,
     ),
-    backend: options.backend === 'auto' ? backend : options.backend,
+    backend: options.backend === 'auto' ? backend.name : options.backend,
   };
   return { settings, name };
 }
@@ -182,7 +185,7 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
 
 async function startNew(context: CommandContext, services: RunServices): Promise<ExitCode> {
   const { options, terminal, cwd, signal } = context;
-  const { settings, name } = settingsFrom(context, services.backend.name);
+  const { settings, name } = settingsFrom(context, services);
   const directory = resolve(cwd, options.out ?? join('runs', `${name}-${timestamp()}`));
   const horizon = options.steps === undefined ? { seconds: options.duration ?? DEFAULT_DURATION } : {};
   if (options.dryRun) {
@@ -241,7 +244,7 @@ export const train: Command = {
     }
     const stored = readRunSettings(directory);
     using services = await startServices({ ...context, options: withStored(options, stored) });
-    refuseOtherSettings(stored, settingsFrom(context, services.backend.name).settings, context.flagged, directory);
+    refuseOtherSettings(stored, settingsFrom(context, services).settings, context.flagged, directory);
     const report = reporterOf(directory, terminal);
     const view = new TrainView(terminal, report);
     view.preparing();

@@ -19,8 +19,9 @@ const options = z.strictObject({
 /** Trains on y, evaluates and saves the average x; meant for a constant rate after a warm-up. */
 export const scheduleFree = defineOptimizer({
   name: 'schedule-free',
-  description: 'AdamW that averages its steps; use it with --schedule constant:warmupSteps=N',
+  description: 'AdamW that averages its steps instead of lowering its rate: needs no length of the run',
   options,
+  schedule: 'constant:warmupFraction=0.1',
   create(settings, { store, kernels }) {
     const runs = parameterRuns({ name: 'schedule-free', options }, settings, ['beta1', 'beta2', 'eps'], store);
     const z = newFloats(store.dtype, store.total);

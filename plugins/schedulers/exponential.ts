@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { GemmoeError } from '../../core/errors.ts';
 import { defineScheduler } from '../../core/plugin.ts';
-import { defaultWarmup, warmupOptions, withWarmup } from './warm-up.ts';
+import { warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 
 /** Share of the peak that is left at the last step where neither `gamma` nor `floor` is given. */
 const DEFAULT_FLOOR = 0.01;
@@ -22,8 +22,8 @@ export const exponential = defineScheduler({
     if (gamma !== undefined && floor !== undefined) {
       throw new GemmoeError('usage', 'exponential: gamma and floor are both given', 'give one: each decides the other');
     }
-    const warmup = defaultWarmup(options, context.totalSteps);
-    return withWarmup('exponential', warmup, options, context, (progress, t) =>
+    const warmup = warmupOf('exponential', options, context.totalSteps);
+    return withWarmup(warmup, options, context, (progress, t) =>
       gamma === undefined ? (floor ?? DEFAULT_FLOOR) ** progress : gamma ** (t - warmup),
     );
   },

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor } from './decays.ts';
-import { defaultWarmup, floor, warmupOptions, withWarmup } from './warm-up.ts';
+import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 
 /** Without a warm-up the rate falls from the first step on, as with one of a single step. */
 export const inverseSqrt = defineScheduler({
@@ -12,9 +12,9 @@ export const inverseSqrt = defineScheduler({
   description: 'linear warm-up, then falling with the root of the step; blind to the end of the run',
   options: z.strictObject({ ...warmupOptions, floor: floor.unwrap().default(0) }),
   create(options, context) {
-    const warmup = defaultWarmup(options, context.totalSteps);
+    const warmup = warmupOf('inverse-sqrt', options, context.totalSteps);
     const first = Math.max(1, warmup);
-    return withWarmup('inverse-sqrt', warmup, options, context, (_, t) =>
+    return withWarmup(warmup, options, context, (_, t) =>
       aboveFloor(options.floor, Math.sqrt(first / Math.max(first, t))),
     );
   },

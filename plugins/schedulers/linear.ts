@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor, decayShape } from './decays.ts';
-import { defaultWarmup, floor, warmupOptions, withWarmup } from './warm-up.ts';
+import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 
 /** The floor is reached at the last step. */
 export const linear = defineScheduler({
@@ -11,7 +11,7 @@ export const linear = defineScheduler({
   description: 'linear warm-up, then a straight line down to a floor',
   options: z.strictObject({ ...warmupOptions, floor }),
   create: (options, context) =>
-    withWarmup('linear', defaultWarmup(options, context.totalSteps), options, context, (progress) =>
+    withWarmup(warmupOf('linear', options, context.totalSteps), options, context, (progress) =>
       aboveFloor(options.floor, decayShape('linear', progress)),
     ),
 });

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor } from './decays.ts';
-import { defaultWarmup, floor, warmupOptions, withWarmup } from './warm-up.ts';
+import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 
 /** The floor is reached at the last step. */
 export const polynomial = defineScheduler({
@@ -11,7 +11,7 @@ export const polynomial = defineScheduler({
   description: 'linear warm-up, then a power of a straight line down to a floor',
   options: z.strictObject({ ...warmupOptions, floor, power: z.number().positive().default(2) }),
   create: (options, context) =>
-    withWarmup('polynomial', defaultWarmup(options, context.totalSteps), options, context, (progress) =>
+    withWarmup(warmupOf('polynomial', options, context.totalSteps), options, context, (progress) =>
       aboveFloor(options.floor, (1 - progress) ** options.power),
     ),
 });

@@ -18,6 +18,8 @@ const WARMUP_RULES = ['full', 'nanogpt', 'zero'] as const;
 /** Options of every schedule that has a warm-up. */
 export const warmupOptions = {
   warmupSteps: z.int().nonnegative().optional(),
+  /** In place of warmupSteps: a share of the run. */
+  warmupFraction: z.number().min(0).max(1).optional(),
   warmupRule: z.enum(WARMUP_RULES).default('full'),
 };
 
@@ -27,33 +29,48 @@ export const floor = z.number().min(0).max(1).default(0.1);
 /** The options of a warm-up, as its schema makes them. */
 interface Warmup {
   readonly warmupSteps?: number | undefined;
+  readonly warmupFraction?: number | undefined;
   readonly warmupRule: (typeof WARMUP_RULES)[number];
 }
 
-/** Warm-up steps that were asked for, or the default: a tenth of the run, at most 100. */
-export function defaultWarmup({ warmupSteps }: Warmup, totalSteps: number): number {
-  return warmupSteps ?? Math.min(DEFAULT_STEPS, Math.floor(totalSteps * DEFAULT_SHARE));
+/** Steps of warm-up where none are asked for: a tenth of the run, at most 100. */
+export function defaultWarmup(totalSteps: number): number {
+  return Math.min(DEFAULT_STEPS, Math.floor(totalSteps * DEFAULT_SHARE));
+}
+
+/**
+ * Steps of warm-up that the options ask for, or the `standard` ones.
+ * @throws GemmoeError when both are given, or the warm-up is longer than the run
+ */
+export function warmupOf(
+  name: string,
+  { warmupSteps, warmupFraction }: Warmup,
+  totalSteps: number,
+  standard = defaultWarmup(totalSteps),
+): number {
+  if (warmupSteps !== undefined && warmupFraction !== undefined) {
+    throw new GemmoeError('usage', `${name}: warmupSteps and warmupFraction are both given`, 'give one of them');
+  }
+  if (warmupSteps !== undefined && warmupSteps > totalSteps) {
+    throw new GemmoeError(
+      'usage',
+      `${name}: warmupSteps is ${warmupSteps}, but the run has only ${totalSteps} steps`,
+      'shorten the warm-up or lengthen the run',
+    );
+  }
+  return warmupSteps ?? (warmupFraction === undefined ? standard : Math.round(warmupFraction * totalSteps));
 }
 
 /**
  * Warm-up over `warmup` steps, then `after(progress, t)` as a share of the peak, with progress 0 at the peak and 1 at the end
  * and beyond it, and t the step's number by the rule.
- * @throws GemmoeError when the warm-up is longer than the run
  */
 export function withWarmup(
-  name: string,
   warmup: number,
   { warmupRule }: Warmup,
   { learningRate, totalSteps }: ScheduleContext,
   after: (progress: number, t: number) => number,
 ): Schedule {
-  if (warmup > totalSteps) {
-    throw new GemmoeError(
-      'usage',
-      `${name}: warmupSteps is ${warmup}, but the run has only ${totalSteps} steps`,
-      'shorten the warm-up or lengthen the run',
-    );
-  }
   const isFull = warmupRule === 'full';
   return (step) => {
     const t = isFull ? step : step - 1;

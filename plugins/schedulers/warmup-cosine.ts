@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor, decayShape } from './decays.ts';
-import { defaultWarmup, floor, warmupOptions, withWarmup } from './warm-up.ts';
+import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 
 /** The floor is reached at the last step. */
 export const warmupCosine = defineScheduler({
@@ -12,7 +12,7 @@ export const warmupCosine = defineScheduler({
   description: 'linear warm-up, then a cosine down to a floor',
   options: z.strictObject({ ...warmupOptions, floor }),
   create: (options, context) =>
-    withWarmup('warmup-cosine', defaultWarmup(options, context.totalSteps), options, context, (progress) =>
+    withWarmup(warmupOf('warmup-cosine', options, context.totalSteps), options, context, (progress) =>
       aboveFloor(options.floor, decayShape('cosine', progress)),
     ),
 });

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { GemmoeError } from '../../core/errors.ts';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor, DECAY_SHAPES, decayShape } from './decays.ts';
-import { defaultWarmup, floor, warmupOptions, withWarmup } from './warm-up.ts';
+import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 
 /** With D = decayFraction·T steps of decay: p = (t - (T - D))/D. The floor is reached at the last step. */
 export const wsd = defineScheduler({
@@ -20,16 +20,16 @@ export const wsd = defineScheduler({
   }),
   create(options, context) {
     const { totalSteps } = context;
-    const warmup = defaultWarmup(options, totalSteps);
+    const warmup = warmupOf('wsd', options, totalSteps);
     const decaySteps = Math.round(options.decayFraction * totalSteps);
-    if (warmup + decaySteps > totalSteps && warmup <= totalSteps) {
+    if (warmup + decaySteps > totalSteps) {
       throw new GemmoeError(
         'usage',
         `wsd: ${warmup} steps of warm-up and ${decaySteps} of decay are more than the run's ${totalSteps}`,
         'shorten warmupSteps or lower decayFraction',
       );
     }
-    return withWarmup('wsd', warmup, options, context, (_, t) => {
+    return withWarmup(warmup, options, context, (_, t) => {
       const decayed = t - (totalSteps - decaySteps);
       return decayed <= 0 ? 1 : aboveFloor(options.floor, decayShape(options.shape, Math.min(1, decayed / decaySteps)));
     });
