@@ -4,14 +4,18 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { builtinBackends } from '../backends/index.ts';
 import { listedSpecs, parseFactors } from '../cli/compare/lists.ts';
 import { comparisonRows, markdownTable } from '../cli/compare/tables.ts';
 import type { EntryResult } from '../cli/compare/run-trials.ts';
 import { learningRateFor, scheduleFor } from '../cli/optimizer-defaults.ts';
+import { createGemmoe } from '../core/container.ts';
 import { PRESETS } from '../core/model/presets.ts';
+import { definePlugin } from '../core/plugin.ts';
 import { train } from '../core/training/run.ts';
 import type { RunSettings } from '../core/training/settings.ts';
 import { runTrial } from '../core/training/trial.ts';
+import { builtinPlugins } from '../plugins/index.ts';
 import { commandLine } from './support/cli.ts';
 import { referenceServices, smallSettings } from './support/runs.ts';
 
@@ -49,6 +53,15 @@ describe('a trial', () => {
     const result = await runTrial(settingsOf({ learningRate: 1e38, schedule: 'constant' }), services);
     expect(result.loss).toBeNull();
     expect(result.steps).toBeLessThan(12);
+  });
+
+  test.each([Number.NaN, -1, Infinity])('refuses a schedule that gives a rate of %d', async (rate) => {
+    const broken = { name: 'broken', description: '', create: () => (step: number) => (step < 3 ? 1e-3 : rate) };
+    const plugins = [builtinBackends, builtinPlugins, definePlugin({ schedulers: [broken] })];
+    using gemmoeWithBroken = createGemmoe({ plugins, backend: 'reference' });
+    await expect(runTrial(settingsOf({ schedule: 'broken' }), gemmoeWithBroken)).rejects.toThrow(
+      `the schedule broken gives a learning rate of ${rate} at step 3`,
+    );
   });
 
   test('stops at a signal', async () => {

@@ -205,10 +205,26 @@ function createOptimizer(settings: RunSettings, services: RunServices, store: Pa
 function createSchedule(settings: RunSettings, services: RunServices): Schedule {
   const spec = parseSpec(settings.schedule);
   const contribution = services.schedulers.get(spec.name);
-  return contribution.create(parseOptionsText(contribution, spec.rest), {
+  const schedule = contribution.create(parseOptionsText(contribution, spec.rest), {
     learningRate: settings.learningRate,
     totalSteps: settings.steps,
   });
+  return checkedSchedule(spec.name, schedule);
+}
+
+/** A schedule that throws where a plugin's would destroy the weights with a rate that is none. */
+function checkedSchedule(name: string, schedule: Schedule): Schedule {
+  const rateOf = (step: number) => {
+    const rate = schedule(step);
+    if (rate >= 0 && rate < Infinity) return rate;
+    throw new GemmoeError(
+      'plugin',
+      `the schedule ${name} gives a learning rate of ${rate} at step ${step}`,
+      'a rate is a number of 0 or more: correct the schedule or its options',
+    );
+  };
+  const { momentum } = schedule;
+  return momentum ? Object.assign(rateOf, { momentum }) : rateOf;
 }
 
 /** Steps that are timed at most; fewer when they take more than a share of the run. */
