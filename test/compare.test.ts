@@ -49,6 +49,13 @@ describe('a trial', () => {
     expect(result.seconds).toBeGreaterThan(0);
   });
 
+  test('gives the optimizer the momentum that its schedule wants', async () => {
+    const lossWith = async (schedule: string) => (await runTrial(settingsOf({ schedule }), services)).loss;
+    expect(await lossWith('one-cycle')).not.toBe(await lossWith('one-cycle:cycleMomentum=false'));
+    const still = 'one-cycle:baseMomentum=0.9,maxMomentum=0.9'; // that of AdamW itself
+    expect(await lossWith(still)).toBe(await lossWith('one-cycle:cycleMomentum=false'));
+  });
+
   test('that diverges has no loss', async () => {
     const result = await runTrial(settingsOf({ learningRate: 1e38, schedule: 'constant' }), services);
     expect(result.loss).toBeNull();

@@ -5,9 +5,12 @@ import { describe, expect, test } from 'vitest';
 import { GemmoeError } from '../core/errors.ts';
 import { matricesOf } from '../core/model/matrices.ts';
 import { type Parameter, ParameterStore } from '../core/model/parameters.ts';
+import { PRESETS } from '../core/model/presets.ts';
+import { Transformer } from '../core/model/transformer.ts';
 import { parameterRuns } from '../core/training/parameter-groups.ts';
 import { adamw as adamwPlugin } from '../plugins/optimizers/adamw.ts';
 import { coefficientsOf } from '../plugins/optimizers/muon-coefficients.ts';
+import { referenceKernels } from './support/kernels.ts';
 import * as equations from './support/optimizer-equations.ts';
 import type { Update } from './support/optimizer-equations.ts';
 import {
@@ -181,6 +184,27 @@ describe('one step by hand', () => {
     [0.95 - size * p(0.6), 1.9, 2.85, 3.8 - size * p(0.8)].forEach((value, i) =>
       expect(decayed[i]).toBeCloseTo(value, 6),
     );
+  });
+
+  test('adafactor: a relative rate is at most 1/√t', () => {
+    const weightsAfter = (learningRate: number) => {
+      const store = makeStore();
+      store.gradient.fill(1);
+      makeOptimizer('adafactor', store).step({ step: 4, learningRate, gradientScale: 1 });
+      return store.data;
+    };
+    expect(weightsAfter(5)).toEqual(weightsAfter(0.5));
+    expect(weightsAfter(0.4)).not.toEqual(weightsAfter(0.5));
+  });
+
+  test('muon: Polar Express begins a little below one, and repeats its last polynomial', () => {
+    const [a, b, c] = coefficientsOf('polar-express', 1);
+    const at = (s: number) => a * s + b * s ** 3 + c * s ** 5;
+    const s = 1 / 1.02;
+    expect(at(1)).toBeCloseTo(8.156554524902461 * s - 22.48329292557795 * s ** 3 + 15.878769915207462 * s ** 5, 12);
+    const seven = coefficientsOf('polar-express', 7);
+    expect([...seven.subarray(18)]).toEqual([...seven.subarray(12, 15)]);
+    expect(seven[18]).toBe(2.3465413258596377);
   });
 
   test.each(['jordan', 'polar-express'] as const)('muon: %s brings singular values near one', (scheme) => {
@@ -494,6 +518,19 @@ describe('what does not go together is refused', () => {
     ['schedule-free:beta1=0', /schedule-free: beta1/],
     ['adafactor:clip=0', /adafactor: clip/],
   ])('%s', (spec, message) => expect(() => makeOptimizer(spec, makeStore())).toThrow(message));
+});
+
+test('a model says which matrices are packed together', () => {
+  const { config } = PRESETS['tiny']; // C 64, four heads of 16 on one kv head, four experts of width 256
+  const { parameters } = new Transformer(config, referenceKernels());
+  const shapesOf = (name: string) =>
+    matricesOf(parameters.get(name)).map(({ count, rows, columns }) => [count, rows, columns]);
+  expect(shapesOf('layers.0.attention.qkv')).toEqual([
+    [1, 64, 64],
+    [2, 16, 64],
+  ]);
+  const experts = parameters.parameters.filter(({ name }) => /^layers\.0\..*(gate_up|down)$/.test(name));
+  expect(experts.map(({ name }) => shapesOf(name))).toEqual([[[8, 256, 64]], [[4, 64, 256]]]);
 });
 
 describe('matrices of a parameter', () => {
