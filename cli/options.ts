@@ -185,6 +185,11 @@ const GENERATION = {
 } as const satisfies Record<string, Option>;
 
 const FILES = {
+  to: text(
+    z.enum(['safetensors', 'gguf']).default('safetensors'),
+    'FORMAT',
+    'safetensors or gguf, which llama.cpp runs',
+  ),
   dtype: text(
     z.enum(['f32', 'bf16', 'f16', 'q8_0']).optional(),
     'TYPE',

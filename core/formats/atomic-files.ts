@@ -40,6 +40,29 @@ export function writeFileAtomic(path: string, data: string | NodeJS.ArrayBufferV
 }
 
 /**
+ * Builds a file under a temporary name beside `path` and renames it into place.
+ * @throws GemmoeError when the file exists and `replace` is false, and for a folder in its place
+ */
+export function makeFileAtomic(path: string, build: (temporaryPath: string) => void, replace: boolean): void {
+  const temporary = `${path}${TEMPORARY}`;
+  if (existsSync(path) && (!replace || statSync(path).isDirectory())) {
+    const what = statSync(path).isDirectory() ? 'is a folder, not a file' : 'is there already';
+    throw new GemmoeError('exists', `${path} ${what}`, 'choose another name');
+  }
+  try {
+    makeDirectory(dirname(resolve(path)));
+    build(temporary);
+    syncPath(temporary, 'r+');
+    renameSync(temporary, path);
+    syncDirectory(dirname(resolve(path)));
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    if (error instanceof GemmoeError) throw error;
+    throw new GemmoeError('usage', `cannot write ${path}: ${messageOf(error)}`, 'check the folder and the space left');
+  }
+}
+
+/**
  * Builds a folder in a temporary one beside `path` and renames it into place. An existing folder is refused unless it is empty
  * or `replace` is given; then old and new are swapped, and `recoverDirectory` finishes a swap that a crash cut short.
  * @throws GemmoeError when the folder exists or cannot be written

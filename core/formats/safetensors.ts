@@ -319,12 +319,14 @@ function bytesOf(view: ArrayBufferView): Uint8Array {
 /** Largest single read or write: some systems take no more than 2 GiB at once. */
 const MAX_TRANSFER = 1 << 30;
 
-function writeFully(descriptor: number, bytes: Uint8Array): void {
+/** Writes all bytes, however large. */
+export function writeFully(descriptor: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length;)
     at += writeSync(descriptor, bytes, at, Math.min(MAX_TRANSFER, bytes.length - at));
 }
 
-function readExactly(path: string, descriptor: number, into: Uint8Array, position: number): void {
+/** Reads as many bytes as `into` takes. @throws GemmoeError where the file ends too early */
+export function readExactly(path: string, descriptor: number, into: Uint8Array, position: number): void {
   for (let at = 0; at < into.length;) {
     const count = readSync(descriptor, into, at, Math.min(MAX_TRANSFER, into.length - at), position + at);
     if (count === 0) throw corrupt(path, `ends at byte ${position + at}, ${into.length - at} bytes too early`);
