@@ -39,7 +39,7 @@ export const convert: Command = {
     terminal.print(
       `${context.output}: ${grouped(summary.tensors)} tensors, ${bytes(summary.bytesBefore)} -> ${bytes(summary.bytesAfter)} in ${duration(seconds)}`,
     );
-    for (const note of 'notes' in summary ? summary.notes : []) terminal.note(`note: ${note}`);
+    for (const note of summary.notes) terminal.note(`note: ${note}`);
     terminal.result({ source, target, ...summary, seconds });
     return 0;
   },

@@ -13,6 +13,7 @@ import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import { trainingFlopsPerToken } from '../../core/training/plan.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { bytes, grouped, scaled, table } from '../format.ts';
+import { inspectGguf } from '../inspect-gguf.ts';
 
 function findConfig({ positional, options, cwd }: CommandContext): { name: string; config: ModelConfig } {
   const name = positional ?? options.model ?? options.preset;
@@ -37,12 +38,16 @@ export const inspect: Command = {
   summary: 'show parameters, memory and cost of a model directory or a preset',
   positional: {
     name: 'DIR|PRESET',
-    description: `a model directory, a run folder, or ${Object.keys(PRESETS).join(', ')}`,
+    description: `a model directory, a run folder, a .gguf file, or ${Object.keys(PRESETS).join(', ')}`,
   },
   options: ['model', 'preset', 'batchSize', 'sequenceLength', 'checkpointEvery'],
   examples: ['gemmoe inspect default6_9b', 'gemmoe inspect runs/mine --json'],
   async run(context) {
     const { options, terminal } = context;
+    if (context.positional?.endsWith('.gguf')) {
+      inspectGguf(resolve(context.cwd, context.positional), terminal);
+      return 0;
+    }
     const { name, config } = findConfig(context);
     const total = totalParameters(config);
     const active = activeParameters(config);

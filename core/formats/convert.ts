@@ -33,6 +33,8 @@ export interface ConvertSummary {
   /** Bytes of all tensors before and after. */
   readonly bytesBefore: number;
   readonly bytesAfter: number;
+  /** What is not as it was, in sentences. */
+  readonly notes: readonly string[];
 }
 
 /** Types that a cast starts from. */
@@ -56,7 +58,7 @@ export function convertDirectory(source: string, target: string, options: Conver
       writeWeightFiles(temporary, withProgress(tensors, onProgress), maxShardBytes);
     };
     writeDirectoryAtomic(target, build, { replace });
-    return { tensors: tensors.length, bytesBefore: files.bytes, bytesAfter };
+    return { tensors: tensors.length, bytesBefore: files.bytes, bytesAfter, notes: [] };
   } finally {
     files.close();
   }

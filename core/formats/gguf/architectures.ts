@@ -42,6 +42,11 @@ function wired(reader: ConfigReader, key: string, wiredValue: boolean, standard:
   );
 }
 
+/** Refuses what llama.cpp has no tensors for. */
+function withoutBias(reader: ConfigReader): void {
+  reader.refuse('attention_bias');
+}
+
 /** Every layer an expert layer, as these architectures are. */
 function everyLayerSparse(reader: ConfigReader): void {
   reader.require('decoder_sparse_step', 1);
@@ -101,13 +106,14 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     feedForward: experts('intermediate_size'),
   },
   qwen2: { name: 'qwen2', interleaved: false, ropeTheta: 10000, eps: 1e-6, describe: () => {}, feedForward: dense },
-  qwen3: { name: 'qwen3', interleaved: false, ropeTheta: 10000, eps: 1e-6, describe: () => {}, feedForward: dense },
+  qwen3: { name: 'qwen3', interleaved: false, ropeTheta: 10000, eps: 1e-6, describe: withoutBias, feedForward: dense },
   qwen3_moe: {
     name: 'qwen3moe',
     interleaved: false,
     ropeTheta: 10000,
     eps: 1e-6,
     describe(reader, metadata) {
+      withoutBias(reader);
       wired(reader, 'norm_topk_prob', true, false);
       everyLayerSparse(reader);
       describeExperts(reader, metadata, 'qwen3moe');
@@ -122,7 +128,10 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     eps: 1e-5,
     describe(reader, metadata) {
       wired(reader, 'norm_topk_prob', false, false);
+      withoutBias(reader);
       reader.refuse('clip_qkv');
+      // the norm of the keys is as wide as that of the queries there
+      reader.require('num_key_value_heads', reader.size('num_attention_heads'));
       describeExperts(reader, metadata, 'olmoe');
     },
     feedForward: experts('intermediate_size'),

@@ -59,7 +59,7 @@ export function addVocabulary(metadata: Metadata, directory: string, config: Raw
   const path = join(directory, 'tokenizer.json');
   if (!existsSync(path)) {
     metadata.set('tokenizer.ggml.model', text('none'));
-    return ['there is no tokenizer.json: the file takes and gives ids, not text'];
+    return ['there is no tokenizer.json: the file takes and gives ids, and programs that want text refuse it'];
   }
   const file = readJsonObject(path) as unknown as TokenizerFile;
   const settingsPath = join(directory, 'tokenizer_config.json');
