@@ -176,6 +176,8 @@ const GENERATION = {
     'keep tokens at least p times as likely as the likeliest',
     'the model’s',
   ),
+  system: text(string.optional(), 'TEXT', 'what a conversation begins with, as the system message'),
+  template: text(string.optional(), 'FILE', 'chat template, a Jinja file', 'the model’s own'),
   ignoreEos: flag('write on when the model ends its text'),
   overflow: text(
     z.enum(['slide', 'stop']).default('slide'),

@@ -58,7 +58,8 @@ export class Terminal {
     this.liveLength = 0;
   }
 
-  private get stream(): NodeJS.WriteStream {
+  /** Where text for people goes. */
+  get stream(): NodeJS.WriteStream {
     return this.isJson ? process.stderr : process.stdout;
   }
 }

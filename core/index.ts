@@ -8,9 +8,16 @@ export type { TokenSource } from './data/source.ts';
 export type { Tokenizer } from './data/tokenizer.ts';
 export { loadTokenizer } from './data/tokenizers.ts';
 export { GemmoeError, type ErrorCode } from './errors.ts';
+export { convertDirectory, type ConvertOptions, type ConvertSummary } from './formats/convert.ts';
+export { exportGguf, type GgufExportOptions, type GgufSummary } from './formats/gguf/export.ts';
+export { openGguf } from './formats/gguf/read-gguf.ts';
 export { loadModel, type LoadedModel, saveModel, type SaveOptions } from './formats/hugging-face.ts';
+export { initDirectory, type InitOptions } from './formats/init-directory.ts';
 export { openSafetensors, writeSafetensors } from './formats/safetensors.ts';
-export { type FinishReason, type GeneratedToken, type GenerateOptions, Generator } from './generation/generator.ts';
+export { type ChatAnswer, type ChatOptions, ChatSession } from './generation/chat-session.ts';
+export { type ChatMessage, ChatTemplate, findChatTemplate, specialTokensOf } from './generation/chat-template.ts';
+export { type FinishReason, type GeneratedToken, type GenerateOptions, Generation, Generator } from './generation/generator.ts';
+export { PrefixCache } from './generation/prefix-cache.ts';
 export { type ChainSettings, createChain, type SamplerChain } from './generation/sampler-chain.ts';
 export {
   bindKernels,

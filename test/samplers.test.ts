@@ -143,10 +143,16 @@ describe('generation', () => {
     prompt: number[],
     options: Partial<Parameters<Generator['generate']>[1]> & { seed?: number } = {},
   ) {
+    return (await outcomeOf(prompt, options)).ids;
+  }
+
+  async function outcomeOf(prompt: number[], options: Parameters<typeof idsOf>[1] = {}) {
     const ids: (number | null)[] = [];
     const sampler = createChain('temperature:value=2;sample', samplers, options.seed ?? 1);
-    for await (const { id } of generator.generate(prompt, { sampler, maxNewTokens: 6, ...options })) ids.push(id);
-    return ids;
+    const generation = generator.generate(prompt, { sampler, maxNewTokens: 6, ...options });
+    expect(generation.finishReason).toBeUndefined();
+    for await (const { id } of generation) ids.push(id);
+    return { ids, finishReason: generation.finishReason };
   }
 
   test('is a function of the seed', async () => {
@@ -159,22 +165,20 @@ describe('generation', () => {
   test('stops at a stop id and leaves it out', async () => {
     const [first, second] = await idsOf([1, 2]);
     expect(first).not.toBe(second);
-    expect(await idsOf([1, 2], { stopIds: [second as number] })).toEqual([first]);
-    expect(generator.finishReason).toBe('stop');
+    expect(await outcomeOf([1, 2], { stopIds: [second as number] })).toEqual({ ids: [first], finishReason: 'stop' });
   });
 
   test('stops when the context is full, or slides on', async () => {
-    expect((await idsOf([1, 2, 3, 4, 5, 6, 7, 8], { maxNewTokens: 30 })).length).toBe(5);
-    expect(generator.finishReason).toBe('context');
-    expect((await idsOf([1, 2, 3, 4, 5, 6, 7, 8], { maxNewTokens: 30, overflow: 'slide' })).length).toBe(30);
-    expect(generator.finishReason).toBe('length');
+    const full = await outcomeOf([1, 2, 3, 4, 5, 6, 7, 8], { maxNewTokens: 30 });
+    expect([full.ids.length, full.finishReason]).toEqual([5, 'context']);
+    const slid = await outcomeOf([1, 2, 3, 4, 5, 6, 7, 8], { maxNewTokens: 30, overflow: 'slide' });
+    expect([slid.ids.length, slid.finishReason]).toEqual([30, 'length']);
   });
 
   test('stops when told to', async () => {
     const controller = new AbortController();
     controller.abort();
-    expect(await idsOf([1], { signal: controller.signal })).toEqual([]);
-    expect(generator.finishReason).toBe('aborted');
+    expect(await outcomeOf([1], { signal: controller.signal })).toEqual({ ids: [], finishReason: 'aborted' });
   });
 
   test.each<[number[], RegExp]>([

@@ -1,35 +1,13 @@
 // gemmoe generate: text from a model, as it is written.
 
 import { GemmoeError } from '../../core/errors.ts';
-import type { GenerationConfig } from '../../core/formats/hugging-face.ts';
 import { Generator } from '../../core/generation/generator.ts';
-import { CHAIN_PRESETS, type ChainSettings, createChain } from '../../core/generation/sampler-chain.ts';
+import { createChain } from '../../core/generation/sampler-chain.ts';
 import type { Tokenizer } from '../../core/data/tokenizer.ts';
-import type { Command, CommandContext } from '../command.ts';
-import { flagOf, type OptionValues } from '../options.ts';
+import type { Command } from '../command.ts';
+import type { OptionValues } from '../options.ts';
+import { chainSettings, refuseUnreadOptions, stopIds } from '../sampling.ts';
 import { backendLine, backendOf, openModel, startServices } from '../services.ts';
-
-/** What the options leave open is the model's own choice; a model that says `do_sample: false` is greedy. */
-function chainSettings(options: OptionValues, generation: GenerationConfig | null): ChainSettings {
-  const own = (key: string) => (typeof generation?.[key] === 'number' ? (generation[key] as number) : undefined);
-  const ownTemperature = generation?.['do_sample'] === false ? 0 : own('temperature');
-  return {
-    temperature: options.temperature ?? ownTemperature ?? 0.8,
-    topK: options.topK ?? own('top_k'),
-    topP: options.topP ?? own('top_p') ?? 0.95,
-    minP: options.minP ?? own('min_p'),
-  };
-}
-
-/** Ids that end a text: the generation config's, failing that the config's, failing that the tokenizer's. */
-function stopIds(
-  generation: GenerationConfig | null,
-  original: Record<string, unknown>,
-  tokenizer: Tokenizer | undefined,
-): number[] {
-  const named = generation?.['eos_token_id'] ?? original['eos_token_id'] ?? tokenizer?.endOfText;
-  return [named].flat().filter((id) => typeof id === 'number');
-}
 
 function parsePromptIds(text: string): number[] {
   const ids = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
@@ -56,18 +34,6 @@ function promptOf(options: OptionValues, tokenizer: Tokenizer | undefined, direc
   }
   if (tokenizer.endOfText !== undefined) return [tokenizer.endOfText];
   throw new GemmoeError('usage', 'there is no prompt', 'give one: --prompt TEXT');
-}
-
-/** Options that only the preset chains read; in a chain of the user's own they would be passed over. */
-function refuseUnreadOptions({ options, flagged }: CommandContext): void {
-  if (Object.hasOwn(CHAIN_PRESETS, options.sampler)) return;
-  const given = (['temperature', 'topK', 'topP', 'minP'] as const).find((name) => flagged.includes(name));
-  if (given === undefined) return;
-  throw new GemmoeError(
-    'usage',
-    `--${flagOf(given)} has no place in the chain "${options.sampler}"`,
-    `write it into the chain, or use one of ${Object.keys(CHAIN_PRESETS).join(', ')}`,
-  );
 }
 
 export const generate: Command = {
@@ -102,25 +68,25 @@ export const generate: Command = {
     const { model, tokenizer, directory, generation, original } = openModel(context, services.kernels);
     const prompt = promptOf(options, tokenizer, directory);
     const sampler = createChain(options.sampler, services.samplers, options.seed, chainSettings(options, generation));
-    const generator = new Generator(model, tokenizer);
     const ids: number[] = [];
     let text = '';
     if (options.prompt !== undefined) terminal.write(options.prompt);
     const start = performance.now();
-    for await (const piece of generator.generate(prompt, {
+    const written = new Generator(model, tokenizer).generate(prompt, {
       sampler,
       maxNewTokens: options.maxNewTokens,
       stopIds: options.ignoreEos ? [] : stopIds(generation, original, tokenizer),
       overflow: options.overflow,
       signal,
-    })) {
+    });
+    for await (const piece of written) {
       if (piece.id !== null) ids.push(piece.id);
       text += piece.text;
       terminal.write(tokenizer ? piece.text : `${piece.id} `);
     }
     const seconds = (performance.now() - start) / 1000;
     const tokensPerSecond = ids.length / seconds;
-    const { finishReason } = generator;
+    const { finishReason } = written;
     terminal.print();
     terminal.note(
       `${ids.length} tokens, ${tokensPerSecond.toFixed(0)} tokens/s, ended by ${finishReason}; ${sampler.description}; ${backendLine(services)}`,

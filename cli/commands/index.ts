@@ -2,6 +2,7 @@
 
 import type { Command } from '../command.ts';
 import { backends } from './backends.ts';
+import { chat } from './chat.ts';
 import { convert } from './convert.ts';
 import { compare } from './compare.ts';
 import { evaluate } from './evaluate.ts';
@@ -19,6 +20,7 @@ import { train } from './train.ts';
 export const COMMANDS: readonly Command[] = [
   train,
   generate,
+  chat,
   evaluate,
   compare,
   logits,

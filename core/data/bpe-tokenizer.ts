@@ -29,6 +29,7 @@ export class BpeTokenizer implements Tokenizer {
   readonly kind: 'byte' | 'bpe';
   readonly vocabSize: number;
   readonly endOfText: number | undefined;
+  companions?: Readonly<Record<string, string>> | undefined;
   private readonly vocabulary: BpeVocabulary;
   private readonly special: SpecialTokens;
   /** Id of each byte. */

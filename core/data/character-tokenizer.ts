@@ -9,6 +9,7 @@ export class CharacterTokenizer implements Tokenizer {
   readonly kind = 'character';
   readonly vocabSize: number;
   readonly endOfText: number | undefined;
+  companions?: Readonly<Record<string, string>> | undefined;
   private readonly tokens: readonly string[];
   private readonly idOf: ReadonlyMap<string, number>;
   private readonly special: SpecialTokens;

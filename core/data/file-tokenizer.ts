@@ -7,6 +7,7 @@ export class FileTokenizer implements Tokenizer {
   readonly kind = 'file';
   readonly vocabSize: number;
   readonly endOfText: number | undefined;
+  companions?: Readonly<Record<string, string>> | undefined;
   private readonly json: Record<string, unknown>;
   private readonly library: LibraryTokenizer;
 

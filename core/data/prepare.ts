@@ -3,6 +3,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
+import { writeCompanions } from './companions.ts';
 import { GemmoeError } from '../errors.ts';
 import {
   characterBoundary,
@@ -96,6 +97,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
     };
     rmSync(spooled, { force: true });
     writeFileSync(join(folder, 'tokenizer.json'), `${JSON.stringify(tokenizer.toJSON(), null, 2)}\n`);
+    writeCompanions(folder, tokenizer.companions ?? {});
     writeFileSync(join(folder, PREPARED_FILE), `${JSON.stringify(record, null, 2)}\n`);
     return record;
   });

@@ -7,6 +7,8 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Id that ends a document, undefined where there is none. */
   readonly endOfText: number | undefined;
+  /** Files that stood beside its tokenizer.json, by name: settings and chat templates, which a copy of it takes along. */
+  companions?: Readonly<Record<string, string>> | undefined;
   /**
    * Ids of `text`. `specialTokens` (default false) lets the tokenizer put its beginning- or end-of-sequence ids around it,
    * as a prompt wants and a piece of a corpus does not.

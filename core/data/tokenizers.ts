@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { GemmoeError, messageOf } from '../errors.ts';
 import { BpeTokenizer, END_OF_TEXT } from './bpe-tokenizer.ts';
 import { BYTE_CHARACTERS } from './byte-level.ts';
+import { readCompanions } from './companions.ts';
 import { CharacterTokenizer } from './character-tokenizer.ts';
 import { FileTokenizer } from './file-tokenizer.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -16,7 +17,9 @@ export function loadTokenizer(path: string): Tokenizer {
   const configFile = join(dirname(file), 'tokenizer_config.json');
   const config = existsSync(configFile) ? readJson(configFile) : {};
   try {
-    return tokenizerFromJSON(json, config);
+    const tokenizer = tokenizerFromJSON(json, config);
+    tokenizer.companions = readCompanions(dirname(file));
+    return tokenizer;
   } catch (error) {
     throw new GemmoeError(
       'bad-data',

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeCompanions } from '../data/companions.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { GemmoeError } from '../errors.ts';
 import type { Kernels } from '../kernels.ts';
@@ -104,6 +105,8 @@ export function writeDirectoryFiles(
   writeJson(join(directory, 'generation_config.json'), options.generation ?? defaultGeneration(original, tokenizer));
   if (!tokenizer) return;
   writeJson(join(directory, 'tokenizer.json'), tokenizer.toJSON());
+  writeCompanions(directory, tokenizer.companions ?? {});
+  if (tokenizer.companions?.['tokenizer_config.json'] !== undefined) return;
   writeJson(join(directory, 'tokenizer_config.json'), {
     tokenizer_class: 'PreTrainedTokenizerFast',
     model_max_length: config.maxSequenceLength,

@@ -3,8 +3,8 @@
 import { StreamingDecoder } from '../data/streaming-decoder.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { GemmoeError } from '../errors.ts';
-import { KvCache } from '../model/kv-cache.ts';
 import type { Transformer } from '../model/transformer.ts';
+import { PrefixCache } from './prefix-cache.ts';
 import type { SamplerChain } from './sampler-chain.ts';
 
 /** Why generation ended. */
@@ -20,6 +20,8 @@ export interface GenerateOptions {
    */
   readonly overflow?: 'stop' | 'slide';
   readonly signal?: AbortSignal | undefined;
+  /** Holds the text so far from call to call, as large as the context; a call has a cache of its own without it. */
+  readonly prefix?: PrefixCache | undefined;
 }
 
 /** One generated token and the text it completes, which may be empty while a character is unfinished. */
@@ -29,12 +31,29 @@ export interface GeneratedToken {
   readonly text: string;
 }
 
-/** Generates with one model; each call has a cache of its own. */
+/** A text under way: its tokens as they come, and then why it ended. To be iterated once. */
+export class Generation implements AsyncIterable<GeneratedToken> {
+  private readonly tokens: AsyncGenerator<GeneratedToken, FinishReason>;
+  private reason: FinishReason | undefined;
+
+  constructor(tokens: AsyncGenerator<GeneratedToken, FinishReason>) {
+    this.tokens = tokens;
+  }
+
+  /** Why the text ended; undefined until it has, and when its reader left before. */
+  get finishReason(): FinishReason | undefined {
+    return this.reason;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void> {
+    this.reason = yield* this.tokens;
+  }
+}
+
+/** Generates with one model. */
 export class Generator {
   readonly model: Transformer;
   readonly tokenizer: Tokenizer | undefined;
-  /** Why the last generation ended. */
-  finishReason: FinishReason = 'length';
 
   constructor(model: Transformer, tokenizer?: Tokenizer) {
     this.model = model;
@@ -42,10 +61,17 @@ export class Generator {
   }
 
   /**
-   * Yields the tokens that follow the prompt.
+   * The tokens that follow the prompt. Iterating
    * @throws GemmoeError for an empty prompt, ids outside the vocabulary, or a prompt that fills the context
    */
-  async *generate(promptIds: readonly number[], options: GenerateOptions): AsyncGenerator<GeneratedToken, void> {
+  generate(promptIds: readonly number[], options: GenerateOptions): Generation {
+    return new Generation(this.run(promptIds, options));
+  }
+
+  private async *run(
+    promptIds: readonly number[],
+    options: GenerateOptions,
+  ): AsyncGenerator<GeneratedToken, FinishReason> {
     const { sampler, maxNewTokens, overflow = 'stop', signal } = options;
     const { maxSequenceLength: context } = this.model.config;
     this.checkPrompt(promptIds, context);
@@ -53,27 +79,27 @@ export class Generator {
     const stopIds = new Set(options.stopIds);
     const decoder = this.tokenizer && new StreamingDecoder(this.tokenizer, promptIds);
     const capacity = overflow === 'slide' ? context : Math.min(context, promptIds.length + maxNewTokens);
-    const cache = new KvCache(this.model.config, 1, capacity, this.model.dtype);
+    const prefix = options.prefix ?? new PrefixCache(this.model, capacity);
     const ids = [...promptIds];
     const newest = new Int32Array(1);
-    let unread = Int32Array.from(promptIds);
-    this.finishReason = 'length';
+    let unread = Int32Array.from(promptIds.slice(prefix.reuse(promptIds)));
+    let reason: FinishReason = 'length';
     for (let step = 0; step < maxNewTokens; step++) {
       if (signal?.aborted) {
-        this.finishReason = 'aborted';
+        reason = 'aborted';
         break;
       }
-      if (cache.length + unread.length > context) {
+      if (prefix.cache.length + unread.length > context) {
         if (overflow === 'stop') {
-          this.finishReason = 'context';
+          reason = 'context';
           break;
         }
         unread = Int32Array.from(ids.slice(-Math.ceil(context / 2)));
-        cache.reset();
+        prefix.reset();
       }
-      const id = this.next(unread, cache, sampler, { ids, promptLength: promptIds.length, step });
+      const id = this.next(unread, prefix, sampler, { ids, promptLength: promptIds.length, step });
       if (stopIds.has(id)) {
-        this.finishReason = 'stop';
+        reason = 'stop';
         break;
       }
       ids.push(id);
@@ -85,15 +111,17 @@ export class Generator {
     }
     const rest = decoder?.flush() ?? '';
     if (rest !== '') yield { id: null, text: rest };
+    return reason;
   }
 
   private next(
     unread: Int32Array,
-    cache: KvCache,
+    prefix: PrefixCache,
     sampler: SamplerChain,
     context: { ids: readonly number[]; promptLength: number; step: number },
   ): number {
-    const logits = this.model.forward(unread, 1, unread.length, { cache, logits: 'last' });
+    const logits = this.model.forward(unread, 1, unread.length, { cache: prefix.cache, logits: 'last' });
+    prefix.append(unread);
     // rows beyond the tokenizer pad the table and stand for nothing
     const known = Math.min(logits.length, this.tokenizer?.vocabSize ?? logits.length);
     return sampler.next(known < logits.length ? logits.subarray(0, known) : logits, context);
