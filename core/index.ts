@@ -16,7 +16,13 @@ export { initDirectory, type InitOptions } from './formats/init-directory.ts';
 export { openSafetensors, writeSafetensors } from './formats/safetensors.ts';
 export { type ChatAnswer, type ChatOptions, ChatSession } from './generation/chat-session.ts';
 export { type ChatMessage, ChatTemplate, findChatTemplate, specialTokensOf } from './generation/chat-template.ts';
-export { type FinishReason, type GeneratedToken, type GenerateOptions, Generation, Generator } from './generation/generator.ts';
+export {
+  type FinishReason,
+  type GeneratedToken,
+  type GenerateOptions,
+  Generation,
+  Generator,
+} from './generation/generator.ts';
 export { PrefixCache } from './generation/prefix-cache.ts';
 export { type ChainSettings, createChain, type SamplerChain } from './generation/sampler-chain.ts';
 export {
