@@ -22,8 +22,8 @@ export interface CommandContext {
   readonly signal: AbortSignal;
 }
 
-/** Exit code of a handler: 0 done, 130 interrupted; failures are thrown. */
-export type ExitCode = 0 | 130;
+/** Exit code of a handler: 0 done, 1 a check that did not pass, 130 interrupted; failures are thrown. */
+export type ExitCode = 0 | 1 | 130;
 
 export interface Command {
   readonly name: string;

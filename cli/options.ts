@@ -205,11 +205,25 @@ const FILES = {
     defaultText: '5GB',
     description: 'size at which a new file of weights begins: 2GB, 500MB',
   } as const,
+  noise: number(
+    z.number().nonnegative().default(0),
+    'noise on the copies of the feed-forward, as a share of its weights',
+  ),
+  against: text(
+    string.optional(),
+    'FILE',
+    'logits of another program: .safetensors with input_ids and logits, or .npy',
+  ),
+  tolerance: number(
+    z.number().nonnegative().optional(),
+    'largest difference of a logit that passes',
+    '2e-5; a share of the largest logit where the dump is in 16 bits',
+  ),
   force: flag('replace the model that is there, once the new one is whole'),
 } as const satisfies Record<string, Option>;
 
 const OTHER = {
-  idsFile: text(string.optional(), 'FILE', 'JSON array of rows of ids'),
+  idsFile: text(string.optional(), 'FILE', 'JSON array of rows of ids; .npy too for parity'),
   decode: flag('turn ids into text'),
   markdown: flag('print Markdown'),
   optimizers: text(string.optional(), 'LIST', 'optimizers to compare, `NAME[:KEY=VALUE,…];…`, or all'),

@@ -11,11 +11,13 @@ import { help } from './help.ts';
 import { init } from './init.ts';
 import { inspect } from './inspect.ts';
 import { logits } from './logits.ts';
+import { parity } from './parity.ts';
 import { plugins } from './plugins.ts';
 import { prepareCommand } from './prepare.ts';
 import { report } from './report.ts';
 import { tokenize } from './tokenize.ts';
 import { train } from './train.ts';
+import { upcycle } from './upcycle.ts';
 
 export const COMMANDS: readonly Command[] = [
   train,
@@ -29,6 +31,8 @@ export const COMMANDS: readonly Command[] = [
   inspect,
   init,
   convert,
+  upcycle,
+  parity,
   report,
   backends,
   plugins,

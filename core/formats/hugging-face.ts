@@ -68,8 +68,7 @@ export function loadModel(
   const { config, family, original } = readModelConfig(directory);
   const files = new TensorFiles(directory);
   try {
-    const places = chooseLayout(family, config, files, directory);
-    checkTensors(places, files, directory, config);
+    const places = findPlaces(family, config, files, directory);
     const addsBias = options.selectionBias === true && config.numExperts > 1;
     const model = new Transformer({ ...config, ...(addsBias && { selectionBias: true }) }, kernels, options);
     for (const place of places) files.fileOf(place.name).read(place.name, placeIn(model, place, 'data'));
@@ -136,6 +135,18 @@ function placeIn(model: Transformer, place: TensorPlace, what: 'data' | 'gradien
 }
 
 // ---------------------------------------------------------------- reading
+
+/** Where each tensor of the files belongs. @throws GemmoeError for a missing, unknown or misshapen one, naming it */
+export function findPlaces(
+  family: Family,
+  config: ModelConfig,
+  files: TensorFiles,
+  directory: string,
+): readonly TensorPlace[] {
+  const places = chooseLayout(family, config, files, directory);
+  checkTensors(places, files, directory, config);
+  return places;
+}
 
 /** The layout all of whose names are in the files; failing that, the one with the most. */
 function chooseLayout(

@@ -50,12 +50,14 @@ export function initDirectory(directory: string, model: Transformer, options: In
 
 function* initialPieces(model: Transformer, place: TensorPlace, seed: number): Generator<Float32Array, void> {
   const store = model.parameters;
-  const parameter = store.get(place.parameter);
+  const isBuffer = store.buffers.some(({ name }) => name === place.parameter);
+  const parameter = isBuffer ? undefined : store.get(place.parameter);
   const length = place.shape.reduce((product, size) => product * size, 1);
   const buffer = new Float32Array(Math.min(PIECE, length));
   for (let at = 0; at < length; at += buffer.length) {
     const values = buffer.subarray(0, Math.min(buffer.length, length - at));
-    fillInitial(values, store, parameter, place.offset + at, model.config.numLayers, seed);
+    // buffers, which are no weights, begin as zeros
+    if (parameter) fillInitial(values, store, parameter, place.offset + at, model.config.numLayers, seed);
     yield values;
   }
 }
