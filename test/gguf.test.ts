@@ -568,6 +568,19 @@ describe('as a command', () => {
     expect(seen.metadata['general.architecture']).toBe('llama');
   });
 
+  test('shards have no place in it', async () => {
+    const { code, err } = await gemmoe([
+      'convert',
+      join(HF, 'mixtral'),
+      's.gguf',
+      '--to',
+      'gguf',
+      '--max-shard-size',
+      '1GB',
+    ]);
+    expect([code, err]).toEqual([2, expect.stringContaining('no meaning with --to gguf')]);
+  });
+
   test('a folder in its place, and a file that is no GGUF, are refused', async () => {
     expect((await gemmoe(['convert', join(HF, 'mixtral'), '.', '--to', 'gguf', '--force'])).err).toContain(
       'is a folder',

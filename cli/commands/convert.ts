@@ -1,14 +1,25 @@
 // gemmoe convert: a model directory in another storage type, other shards, or another format.
 
+import { GemmoeError } from '../../core/errors.ts';
 import { convertDirectory } from '../../core/formats/convert.ts';
 import { exportGguf } from '../../core/formats/gguf/export.ts';
 import { FLOAT_TYPES } from '../../core/formats/stored-values.ts';
-import type { Command } from '../command.ts';
+import type { Command, CommandContext } from '../command.ts';
 import { bytes, duration, grouped } from '../format.ts';
 import { liveProgress, sourceAndOutput, storedType } from '../model-files.ts';
 
 /** --dtype as GGUF's types. */
 const GGUF_TYPES = { ...FLOAT_TYPES, q8_0: 'Q8_0' } as const;
+
+/** A GGUF file is one file. */
+function refuseUnread({ options, flagged }: CommandContext): void {
+  if (options.to !== 'gguf' || !flagged.includes('maxShardSize')) return;
+  throw new GemmoeError(
+    'usage',
+    '--max-shard-size has no meaning with --to gguf',
+    'leave it out: a GGUF file is one file',
+  );
+}
 
 export const convert: Command = {
   name: 'convert',
@@ -24,6 +35,7 @@ export const convert: Command = {
   async run(context) {
     const { options, terminal } = context;
     const { source, target } = sourceAndOutput(context);
+    refuseUnread(context);
     const start = performance.now();
     const common = { replace: options.force, onProgress: liveProgress(context) };
     const summary =
