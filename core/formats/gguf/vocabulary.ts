@@ -144,7 +144,7 @@ function addSentencePiece(metadata: Metadata, { file, tokens }: Vocabulary): str
     const id = idOf.get(typeof pair === 'string' ? pair.replace(' ', '') : pair.join(''));
     if (id === undefined || isScored.has(id)) continue;
     isScored.add(id);
-    scores[id] = -rank;
+    scores[id] = 0 - rank;
   }
   metadata.set('tokenizer.ggml.model', text('llama'));
   metadata.set('tokenizer.ggml.pre', text('default'));
