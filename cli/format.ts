@@ -67,3 +67,8 @@ export function wrapped(text: string, width: number): string[] {
     return [...lines, line];
   });
 }
+
+/** A learning rate in three digits. */
+export function shortRate(rate: number): string {
+  return String(Number(rate.toPrecision(3)));
+}

@@ -8,7 +8,7 @@ import type {
   RunSummary,
   StepRecord,
 } from '../core/training/events.ts';
-import { bytes, duration, grouped, printable, scaled, table, wrapped } from './format.ts';
+import { bytes, duration, grouped, printable, scaled, shortRate, table, wrapped } from './format.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Weight of the newest step in what is shown smoothed. */
@@ -131,6 +131,10 @@ export function planLines(plan: RunPlan): string[] {
     [
       'steps',
       `${grouped(plan.steps)} of ${grouped(plan.tokensPerStep)} tokens: ${grouped(plan.tokens)} tokens, ${plan.epochs.toFixed(2)} epochs${plan.resumedAt > 0 ? `; going on after step ${plan.resumedAt}` : ''}`,
+    ],
+    [
+      'recipe',
+      `${plan.recipe.optimizer}, ${plan.recipe.schedule}, learning rate ${shortRate(plan.recipe.learningRate)}`,
     ],
     ['cost', `${scaled(plan.flopsPerStep, 'G')}FLOP a step, ${scaled(plan.flopsPerStep * plan.steps, 'G')}FLOP in all`],
     [

@@ -141,6 +141,42 @@ describe('gemmoe compare', () => {
   });
 });
 
+describe('gemmoe plugins NAME', () => {
+  test('says what each option means', async () => {
+    const { out, code } = await gemmoe(['plugins', 'muon']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^muon, of the optimizers: orthogonalised/);
+    expect(out).toMatch(/\n {2}momentumWarmup=0 +steps over which the momentum rises from 0\.85\n/);
+    expect(out).toMatch(/\n {2}by \(muon\|adamw\) +who updates a group/);
+    const listed = await json<Record<string, { name: string }[]>>(['plugins', 'wsd']);
+    expect(listed['schedulers'].map(({ name }) => name)).toEqual(['wsd']);
+    expect(listed['optimizers']).toEqual([]);
+  });
+
+  test('refuses an unknown name with the nearest', async () => {
+    const { err, code } = await gemmoe(['plugins', 'mun']);
+    expect(code).toBe(2);
+    expect(err).toMatch(/no plugin named "mun"[\s\S]*did you mean "muon"/);
+  });
+
+  test.each([...services.optimizers.all(), ...services.schedulers.all()])(
+    '$name explains all of its options',
+    (one) => {
+      for (const [key, schema] of Object.entries(one.options?.shape ?? {})) {
+        expect((schema as { description?: string }).description, key).toMatch(/\w+/);
+      }
+    },
+  );
+});
+
+test('a plan says which optimizer, schedule and rate it is for', async () => {
+  const train = ['train', ...SMALL.slice(1, -2), '--dry-run', '--optimizer', 'lion'];
+  const { out } = await gemmoe(train);
+  expect(out).toMatch(/recipe +lion, warmup-cosine, learning rate 0\.0009\n/);
+  const { recipe } = await json<{ recipe: unknown }>([...train, '--schedule', 'wsd', '--learning-rate', '0.5']);
+  expect(recipe).toEqual({ optimizer: 'lion', schedule: 'wsd', learningRate: 0.5 });
+});
+
 describe('its parts', () => {
   test('lists', () => {
     expect(listedSpecs(' adamw; sgd:momentum=0.9,nesterov=true;adamw', services.optimizers)).toEqual([

@@ -1,5 +1,6 @@
 // The trials of a comparison, a round of all entries for each seed, so that what slows the machine for a while slows them all.
 
+import { shortRate } from '../format.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
 import { runTrial, type TrialResult } from '../../core/training/trial.ts';
@@ -99,9 +100,4 @@ function bestOf(results: readonly EntryResult[]): EntryResult {
 
 function meanOf(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-/** A learning rate in three digits. */
-export function shortRate(rate: number): string {
-  return String(Number(rate.toPrecision(3)));
 }

@@ -1,6 +1,7 @@
 // The table of a comparison.
 
-import { type EntryResult, shortRate } from './run-trials.ts';
+import { shortRate } from '../format.ts';
+import type { EntryResult } from './run-trials.ts';
 
 /** Header and rows of a comparison. */
 export function comparisonRows(heading: string, results: readonly EntryResult[]): string[][] {

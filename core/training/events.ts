@@ -18,6 +18,8 @@ export interface RunPlan {
   readonly flopsPerStep: number;
   readonly steps: number;
   readonly tokensPerStep: number;
+  /** How the steps are made: `name:key=value,…` of optimizer and schedule, peak learning rate. */
+  readonly recipe: { readonly optimizer: string; readonly schedule: string; readonly learningRate: number };
   readonly tokens: number;
   readonly trainingTokens: number;
   readonly validationTokens: number;

@@ -20,10 +20,14 @@ type Group = z.infer<typeof GroupSchema>;
 
 /** Options of every optimizer that has groups; spread into its schema, beside a weightDecay of its own default. */
 export const groupOptions = {
-  /** `matrices` spares norms, biases and embeddings; `all` spares nothing. */
-  decay: z.enum(['matrices', 'all']).default('matrices'),
-  /** See the head of core/training/parameter-groups.ts. */
-  groups: z.union([z.string(), z.array(GroupSchema)]).default(''),
+  decay: z
+    .enum(['matrices', 'all'])
+    .default('matrices')
+    .describe('what weightDecay is for: matrices spares norms, biases and embeddings'),
+  groups: z
+    .union([z.string(), z.array(GroupSchema)])
+    .default('')
+    .describe('settings of some parameters: PATTERN(key=value key=value);PATTERN(…), the first that matches wins'),
 };
 
 /** What every group may set, whatever the optimizer. */

@@ -43,6 +43,7 @@ export interface Planned {
 export function planOf(planned: Planned): RunPlan {
   const { settings, corpus, model, optimizerBytes, backend } = planned;
   const { batchSize, sequenceLength, steps, checkpointEvery, routerJitter } = settings;
+  const { optimizer, schedule, learningRate } = settings;
   const weights = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
   const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery, routerJitter > 0);
   const tokensPerStep = sequencesPerStep(settings) * sequenceLength;
@@ -62,6 +63,7 @@ export function planOf(planned: Planned): RunPlan {
     flopsPerStep: tokensPerStep * trainingFlopsPerToken(model.config, sequenceLength),
     steps,
     tokensPerStep,
+    recipe: { optimizer, schedule, learningRate },
     tokens: steps * tokensPerStep,
     trainingTokens: corpus.train.length,
     validationTokens: corpus.validation.length,

@@ -7,17 +7,16 @@ import { newFloats } from '../../core/tensor/dtype.ts';
 import { extentOf, groupOptions, parameterSettings } from '../../core/training/parameter-groups.ts';
 
 const options = z.strictObject({
-  /** The average forgets as 1 - t^-decayRate. */
-  decayRate: z.number().positive().default(0.8),
-  /** Bounds the moments from below; PyTorch's is the precision of the type. */
-  eps1: z.number().positive().default(1.1920928955078125e-7),
-  /** Least size of weights that steps are relative to. */
-  eps2: z.number().positive().default(1e-3),
-  /** Largest root mean square of an update. */
-  clip: z.number().positive().default(1),
-  /** Steps relative to the size of the weights, the rate at most 1/√t; `false` takes the rate as it is. */
-  relative: z.boolean().default(true),
-  weightDecay: z.number().nonnegative().default(0),
+  decayRate: z.number().positive().default(0.8).describe('the moments forget as 1 - t^-decayRate'),
+  eps1: z
+    .number()
+    .positive()
+    .default(1.1920928955078125e-7)
+    .describe('bounds the moments from below; PyTorch’s is the precision of the type'),
+  eps2: z.number().positive().default(1e-3).describe('least size of weights that steps are relative to'),
+  clip: z.number().positive().default(1).describe('largest root mean square of an update'),
+  relative: z.boolean().default(true).describe('steps relative to the size of the weights, the rate at most 1/√t'),
+  weightDecay: z.number().nonnegative().default(0).describe('share of a weight that a step of rate 1 takes away'),
   ...groupOptions,
 });
 
@@ -26,7 +25,7 @@ export const adafactor = defineOptimizer({
   name: 'adafactor',
   description: 'a factored second moment: almost no state',
   options,
-  relativeRate: ({ relative }) => (relative ? 10 : 1),
+  relativeRate: ({ relative }) => (relative ? 10 : 0.3),
   create(settings, { store, kernels }) {
     const groups = parameterSettings({ name: 'adafactor', options }, settings, [], store);
     let rowTotal = 0;

@@ -7,12 +7,11 @@ import { newFloats } from '../../core/tensor/dtype.ts';
 import { groupOptions, parameterRuns } from '../../core/training/parameter-groups.ts';
 
 const options = z.strictObject({
-  beta1: z.number().min(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.999),
-  eps: z.number().positive().default(1e-8),
-  amsgrad: z.boolean().default(false),
-  /** Added to the gradient (coupled), unlike AdamW's. */
-  weightDecay: z.number().nonnegative().default(0),
+  beta1: z.number().min(0).lt(1).default(0.9).describe('memory of the first moment'),
+  beta2: z.number().min(0).lt(1).default(0.999).describe('memory of the second moment'),
+  eps: z.number().positive().default(1e-8).describe('added to the root of the second moment'),
+  amsgrad: z.boolean().default(false).describe('divide by the largest second moment so far'),
+  weightDecay: z.number().nonnegative().default(0).describe('share of a weight that is added to its gradient'),
   ...groupOptions,
 });
 

@@ -6,10 +6,10 @@ import { newFloats } from '../../core/tensor/dtype.ts';
 import { groupOptions, parameterRuns } from '../../core/training/parameter-groups.ts';
 
 const options = z.strictObject({
-  beta1: z.number().min(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.95),
-  eps: z.number().positive().default(1e-8),
-  weightDecay: z.number().nonnegative().default(0.1),
+  beta1: z.number().min(0).lt(1).default(0.9).describe('memory of the first moment'),
+  beta2: z.number().min(0).lt(1).default(0.95).describe('memory of the second moment'),
+  eps: z.number().positive().default(1e-8).describe('added to the root of the second moment'),
+  weightDecay: z.number().nonnegative().default(0.1).describe('share of a weight that a step of rate 1 takes away'),
   ...groupOptions,
 });
 

@@ -6,10 +6,9 @@ import { newFloats } from '../../core/tensor/dtype.ts';
 import { groupOptions, parameterRuns } from '../../core/training/parameter-groups.ts';
 
 const options = z.strictObject({
-  beta1: z.number().min(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.99),
-  /** Three to ten times AdamW's: the learning rate is as much smaller. */
-  weightDecay: z.number().nonnegative().default(0.5),
+  beta1: z.number().min(0).lt(1).default(0.9).describe('share of the moment in the step'),
+  beta2: z.number().min(0).lt(1).default(0.99).describe('memory of the moment'),
+  weightDecay: z.number().nonnegative().default(0.5).describe('as AdamW’s, and larger as the learning rate is smaller'),
   ...groupOptions,
 });
 
@@ -18,7 +17,7 @@ export const lion = defineOptimizer({
   name: 'lion',
   description: 'steps by the sign of a moving average: half the state of AdamW',
   options,
-  relativeRate: () => 0.2,
+  relativeRate: () => 0.3,
   create(settings, { store, kernels }) {
     const runs = parameterRuns({ name: 'lion', options }, settings, ['beta1', 'beta2'], store);
     const m = newFloats(store.dtype, store.total);

@@ -12,29 +12,34 @@ import { planMuon, viewsOf } from './muon-plan.ts';
 const unit = z.number().min(0).lt(1);
 
 const options = z.strictObject({
-  momentum: unit.default(0.95),
-  nesterov: z.boolean().default(true),
-  /** Steps over which the momentum rises from 0.85. */
-  momentumWarmup: z.int().nonnegative().default(0),
-  /** Newton–Schulz steps. */
-  iterations: z.int().min(1).max(20).default(5),
-  coefficients: z.enum(ITERATIONS).default('jordan'),
-  /** `original`: √max(1, rows/columns), for rates like 0.02; `match-rms`: 0.2·√max(rows, columns), for AdamW's rates. */
-  scale: z.enum(['original', 'match-rms']).default('original'),
-  /** NorMuon: memory of the rows' sizes, which are then evened out; 0 leaves them as they are. */
-  beta2: unit.default(0),
-  weightDecay: z.number().nonnegative().default(0.1),
-  /** Decays a weight only when the step moves it the same way. */
-  cautious: z.boolean().default(false),
-  /** Share of the decay over the run: `linear` and `cosine` fall to 0. */
-  decaySchedule: z.enum(['constant', 'linear', 'cosine']).default('constant'),
-  /** Learning rate of AdamW's parameters as a share of the matrices'; by default 0.15, with match-rms 1. */
-  adamRate: z.number().nonnegative().optional(),
-  adamBeta1: unit.default(0.9),
-  adamBeta2: unit.default(0.95),
-  adamEps: z.number().positive().default(1e-8),
-  /** Who updates a group; by default muon the matrices of attention and experts, adamw the rest. */
-  by: z.enum(['muon', 'adamw']).optional(),
+  momentum: unit.default(0.95).describe('memory of the momentum'),
+  nesterov: z.boolean().default(true).describe('look ahead by the newest gradient'),
+  momentumWarmup: z.int().nonnegative().default(0).describe('steps over which the momentum rises from 0.85'),
+  iterations: z.int().min(1).max(20).default(5).describe('Newton–Schulz steps'),
+  coefficients: z.enum(ITERATIONS).default('jordan').describe('polynomials of the Newton–Schulz steps'),
+  scale: z
+    .enum(['original', 'match-rms'])
+    .default('original')
+    .describe('√max(1, rows/columns) for rates like 0.02; 0.2·√max(rows, columns) for AdamW’s rates'),
+  beta2: unit.default(0).describe('NorMuon: memory of the rows’ sizes, which are evened out; 0 leaves them'),
+  weightDecay: z.number().nonnegative().default(0.1).describe('share of a weight that a step of rate 1 takes away'),
+  cautious: z.boolean().default(false).describe('decay a weight only when the step moves it the same way'),
+  decaySchedule: z
+    .enum(['constant', 'linear', 'cosine'])
+    .default('constant')
+    .describe('the decay over the run: linear and cosine fall to 0'),
+  adamRate: z
+    .number()
+    .nonnegative()
+    .optional()
+    .describe('learning rate of AdamW’s parameters as a share of the matrices’: 0.15, with match-rms 1'),
+  adamBeta1: unit.default(0.9).describe('of AdamW’s parameters'),
+  adamBeta2: unit.default(0.95).describe('of AdamW’s parameters'),
+  adamEps: z.number().positive().default(1e-8).describe('of AdamW’s parameters'),
+  by: z
+    .enum(['muon', 'adamw'])
+    .optional()
+    .describe('who updates a group: muon the matrices of attention and experts, adamw the rest'),
   ...groupOptions,
 });
 

@@ -6,13 +6,16 @@ import { newFloats } from '../../core/tensor/dtype.ts';
 import { groupOptions, parameterRuns } from '../../core/training/parameter-groups.ts';
 
 const options = z.strictObject({
-  /** Between the steps (0) and their average (1): where gradients are taken. */
-  beta1: z.number().gt(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.95),
-  eps: z.number().positive().default(1e-8),
-  weightDecay: z.number().nonnegative().default(0),
-  /** Step t weighs t^power in the average. */
-  power: z.number().nonnegative().default(0),
+  beta1: z
+    .number()
+    .gt(0)
+    .lt(1)
+    .default(0.9)
+    .describe('where gradients are taken: between the steps (0) and their average (1)'),
+  beta2: z.number().min(0).lt(1).default(0.95).describe('memory of the second moment'),
+  eps: z.number().positive().default(1e-8).describe('added to the root of the second moment'),
+  weightDecay: z.number().nonnegative().default(0).describe('share of a weight that a step of rate 1 takes away'),
+  power: z.number().nonnegative().default(0).describe('step t weighs t^power in the average'),
   ...groupOptions,
 });
 

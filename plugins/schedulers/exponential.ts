@@ -14,8 +14,8 @@ export const exponential = defineScheduler({
   description: 'linear warm-up, then a constant factor a step: gamma, or what reaches the floor (0.01) at the end',
   options: z.strictObject({
     ...warmupOptions,
-    floor: z.number().gt(0).max(1).optional(),
-    gamma: z.number().gt(0).max(1).optional(),
+    floor: z.number().gt(0).max(1).optional().describe('rate at the end, as a share of the peak: 0.01'),
+    gamma: z.number().gt(0).max(1).optional().describe('in place of floor: factor of each step'),
   }),
   create(options, context) {
     const { gamma, floor } = options;

@@ -4,13 +4,13 @@
 import { z } from 'zod';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor } from './decays.ts';
-import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
+import { warmupOf, warmupOptions, withWarmup, zeroFloor } from './warm-up.ts';
 
 /** Without a warm-up the rate falls from the first step on, as with one of a single step. */
 export const inverseSqrt = defineScheduler({
   name: 'inverse-sqrt',
   description: 'linear warm-up, then falling with the root of the step; blind to the end of the run',
-  options: z.strictObject({ ...warmupOptions, floor: floor.unwrap().default(0) }),
+  options: z.strictObject({ ...warmupOptions, floor: zeroFloor }),
   create(options, context) {
     const warmup = warmupOf('inverse-sqrt', options, context.totalSteps);
     const first = Math.max(1, warmup);

@@ -14,13 +14,13 @@ export const oneCycle = defineScheduler({
   description:
     'up from peak/div over pctStart of the run, then down to almost nothing; the momentum goes the other way',
   options: z.strictObject({
-    pctStart: z.number().gt(0).lt(1).default(0.3),
-    div: z.number().positive().default(25),
-    finalDiv: z.number().positive().default(1e4),
-    shape: z.enum(['cosine', 'linear']).default('cosine'),
-    cycleMomentum: z.boolean().default(true),
-    baseMomentum: momentum.default(0.85),
-    maxMomentum: momentum.default(0.95),
+    pctStart: z.number().gt(0).lt(1).default(0.3).describe('share of the run that goes up'),
+    div: z.number().positive().default(25).describe('the first rate is peak/div'),
+    finalDiv: z.number().positive().default(1e4).describe('the last rate is peak/div/finalDiv'),
+    shape: z.enum(['cosine', 'linear']).default('cosine').describe('how it goes up and down'),
+    cycleMomentum: z.boolean().default(true).describe('move the momentum the other way'),
+    baseMomentum: momentum.default(0.85).describe('where the rate is highest'),
+    maxMomentum: momentum.default(0.95).describe('where the rate is lowest'),
   }),
   create(options, { learningRate: peak, totalSteps }) {
     const { pctStart, div, finalDiv, shape, cycleMomentum, baseMomentum, maxMomentum } = options;

@@ -9,7 +9,11 @@ import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
 export const polynomial = defineScheduler({
   name: 'polynomial',
   description: 'linear warm-up, then a power of a straight line down to a floor',
-  options: z.strictObject({ ...warmupOptions, floor, power: z.number().positive().default(2) }),
+  options: z.strictObject({
+    ...warmupOptions,
+    floor,
+    power: z.number().positive().default(2).describe('of the straight line'),
+  }),
   create: (options, context) =>
     withWarmup(warmupOf('polynomial', options, context.totalSteps), options, context, (progress) =>
       aboveFloor(options.floor, (1 - progress) ** options.power),

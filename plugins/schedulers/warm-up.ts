@@ -17,14 +17,18 @@ const WARMUP_RULES = ['full', 'nanogpt', 'zero'] as const;
 
 /** Options of every schedule that has a warm-up. */
 export const warmupOptions = {
-  warmupSteps: z.int().nonnegative().optional(),
-  /** In place of warmupSteps: a share of the run. */
-  warmupFraction: z.number().min(0).max(1).optional(),
-  warmupRule: z.enum(WARMUP_RULES).default('full'),
+  warmupSteps: z.int().nonnegative().optional().describe('steps of warm-up'),
+  warmupFraction: z.number().min(0).max(1).optional().describe('in place of warmupSteps: a share of the run'),
+  warmupRule: z.enum(WARMUP_RULES).default('full').describe('step t of w has t/w, t/(w+1) or (t-1)/w of the peak'),
 };
 
-/** Floor of a falling schedule, as a share of the peak. */
-export const floor = z.number().min(0).max(1).default(0.1);
+const FLOOR = 'rate at the end, as a share of the peak';
+
+/** Floor of a falling schedule. */
+export const floor = z.number().min(0).max(1).default(0.1).describe(FLOOR);
+
+/** As `floor`, of a schedule that falls to nothing unless told. */
+export const zeroFloor = z.number().min(0).max(1).default(0).describe(FLOOR);
 
 /** The options of a warm-up, as its schema makes them. */
 interface Warmup {

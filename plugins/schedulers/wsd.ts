@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { GemmoeError } from '../../core/errors.ts';
 import { defineScheduler } from '../../core/plugin.ts';
 import { aboveFloor, DECAY_SHAPES, decayShape } from './decays.ts';
-import { floor, warmupOf, warmupOptions, withWarmup } from './warm-up.ts';
+import { warmupOf, warmupOptions, withWarmup, zeroFloor } from './warm-up.ts';
 
 /** With D = decayFraction·T steps of decay: p = (t - (T - D))/D. The floor is reached at the last step. */
 export const wsd = defineScheduler({
@@ -13,10 +13,9 @@ export const wsd = defineScheduler({
   description: 'warm-up, stable, decay: the peak held, then down over the last part of the run',
   options: z.strictObject({
     ...warmupOptions,
-    floor: floor.unwrap().default(0),
-    /** Share of the whole run. */
-    decayFraction: z.number().min(0).max(1).default(0.2),
-    shape: z.enum(DECAY_SHAPES).default('linear'),
+    floor: zeroFloor,
+    decayFraction: z.number().min(0).max(1).default(0.2).describe('share of the run that goes down'),
+    shape: z.enum(DECAY_SHAPES).default('linear').describe('how it goes down'),
   }),
   create(options, context) {
     const { totalSteps } = context;
