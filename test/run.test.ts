@@ -245,7 +245,7 @@ test('a dry run writes nothing', async () => {
   expect(existsSync(run)).toBe(false);
 });
 
-test('a duration chooses the number of steps', async () => {
+test('a duration chooses the number of steps', { timeout: 30_000 }, async () => {
   const run = newFolder();
   const summary = await train(settingsOf(), run, services, new Recorder(), { seconds: 0.3 });
   expect(summary.steps % 10).toBe(0);
