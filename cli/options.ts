@@ -138,6 +138,10 @@ const TRAINING = {
     amount.default(0),
     'rows that an expert takes, as a multiple of an even share; more are dropped and counted; 0 drops nothing',
   ),
+  ema: number(
+    z.number().min(0).lt(1).default(0),
+    'evaluate and save an exponential moving average of the weights: 0.999 looks back on 1000 steps; 0 for none',
+  ),
   sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
   learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s, scaled to the optimizer'),
   optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),

@@ -16,6 +16,7 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   batchSize: 'batchSize',
   accumulate: 'accumulate',
   checkpointEvery: 'checkpointEvery',
+  ema: 'ema',
   routerZLoss: 'routerZLoss',
   routerBias: 'routerBias',
   routerJitter: 'routerJitter',

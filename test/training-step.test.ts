@@ -1,4 +1,4 @@
-// What one training step can do besides the plain one: micro-batches, activation checkpointing.
+// What one training step can do besides the plain one: micro-batches, activation checkpointing, an average of the weights.
 
 import { describe, expect, test } from 'vitest';
 import { parseOptions } from '../core/config.ts';
@@ -8,6 +8,7 @@ import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
 import { Random } from '../core/random.ts';
 import type { ComputeType } from '../core/tensor/dtype.ts';
+import { withEma } from '../core/training/ema.ts';
 import { Trainer, type TrainerOptions } from '../core/training/trainer.ts';
 import { adamw } from '../plugins/optimizers/adamw.ts';
 import { backendNamed, referenceKernels, USABLE_BACKENDS } from './support/kernels.ts';
@@ -157,5 +158,60 @@ describe('activation checkpointing', () => {
 
   test.each([5, 6, -1, 1.5, Number.NaN])('refuses %d for five layers', (every) => {
     expect(() => gradientsOf(every, {})).toThrow(/checkpointEvery is .* model of 5 layers/);
+  });
+});
+
+describe('the moving average of the weights', () => {
+  /** Weights and average after `steps`, the average reckoned here in float64. */
+  function averaged(decay: number, steps: number) {
+    const model = modelOf({ dtype: 'f64' });
+    const { parameters: store, kernels } = model;
+    const optimizer = withEma(adamw.create(parseOptions(adamw, {}), { store, kernels }), store, decay);
+    const trainer = new Trainer(model, optimizer, () => 1e-2);
+    const { ids, targets } = sequences(2);
+    const wanted = new Float64Array(store.total);
+    for (let step = 1; step <= steps; step++) {
+      trainer.step(ids, targets, 2, T);
+      const d = Math.min(decay, (step - 1) / (step + 9));
+      for (let i = 0; i < wanted.length; i++) wanted[i] = d * wanted[i] + (1 - d) * store.data[i];
+    }
+    return { model, optimizer, trainer, wanted, batch: { ids, targets } };
+  }
+
+  test.each([
+    [0.9, 12],
+    [0.2, 12],
+    [0.999, 1],
+  ])(
+    'with decay %d after %i steps is that of the formula, and is exchanged for the weights to the bit',
+    (decay, steps) => {
+      const { model, optimizer, wanted } = averaged(decay, steps);
+      const weights = model.parameters.data.slice();
+      for (const on of [false, false, true, true, false]) {
+        optimizer.training!(on);
+        if (on) expect(model.parameters.data).toEqual(weights);
+        else expect(distance(model.parameters.data, wanted)).toBeLessThan(1e-12);
+      }
+      expect(distance(weights, wanted) > 1e-4).toBe(steps > 1);
+    },
+  );
+
+  test('does not touch what is trained', () => {
+    const { model, optimizer, trainer, batch } = averaged(0.9, 3);
+    optimizer.training!(false);
+    optimizer.training!(true);
+    trainer.step(batch.ids, batch.targets, 2, T);
+    const plain = modelOf({ dtype: 'f64' });
+    const other = trainerOf(plain, {});
+    for (let step = 1; step <= 4; step++) other.step(batch.ids, batch.targets, 2, T);
+    expect(model.parameters.data).toEqual(plain.parameters.data);
+  });
+
+  test('before the first step is the weights', () => {
+    const model = modelOf();
+    const { parameters: store, kernels } = model;
+    const before = store.data.slice();
+    withEma(adamw.create(parseOptions(adamw, {}), { store, kernels }), store, 0.9).training!(false);
+    expect(store.data).toEqual(before);
   });
 });

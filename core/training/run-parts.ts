@@ -17,6 +17,7 @@ import type {
   SchedulerContribution,
 } from '../plugin.ts';
 import type { Registry } from '../registry.ts';
+import { withEma } from './ema.ts';
 import { stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
 import { type RunSettings, sequencesPerStep, withIntervals } from './settings.ts';
@@ -195,11 +196,12 @@ function checkLength(settings: RunSettings): void {
 function createOptimizer(settings: RunSettings, services: RunServices, store: ParameterStore): Optimizer {
   const spec = parseSpec(settings.optimizer);
   const contribution = services.optimizers.get(spec.name);
-  return contribution.create(parseOptionsText(contribution, spec.rest), {
+  const optimizer = contribution.create(parseOptionsText(contribution, spec.rest), {
     store,
     kernels: services.kernels,
     totalSteps: settings.steps,
   });
+  return settings.ema > 0 ? withEma(optimizer, store, settings.ema) : optimizer;
 }
 
 function createSchedule(settings: RunSettings, services: RunServices): Schedule {

@@ -37,6 +37,8 @@ export const RunSettingsSchema = z.strictObject({
   routerJitter: z.number().min(0).lt(1).default(0),
   /** Rows that an expert takes, as a multiple of an even share; 0 drops nothing. */
   expertCapacity: z.number().nonnegative().default(0),
+  /** Decay of an average of the weights that is evaluated and saved in their place; 0 for none. */
+  ema: z.number().min(0).lt(1).default(0),
   /** T */
   sequenceLength: positive,
   steps: positive,
