@@ -2,7 +2,8 @@
 
 import { z } from 'zod';
 import { PRESETS } from '../core/model/presets.ts';
-import { DATA_ORDERS } from '../core/training/settings.ts';
+import { KEPT_IN_F32 } from '../core/model/mixed-precision.ts';
+import { DATA_ORDERS, PRECISIONS } from '../core/training/settings.ts';
 
 /** One option. The flag is the name in kebab-case, the variable GEMMOE_ and the name in upper case. */
 interface Option {
@@ -138,6 +139,24 @@ const TRAINING = {
     amount.default(0),
     'rows that an expert takes, as a multiple of an even share; more are dropped and counted; 0 drops nothing',
   ),
+  precision: text(
+    z.enum(PRECISIONS).default('f32'),
+    PRECISIONS.join('|'),
+    'operands of the products of weights in training; sums, weights and the rest stay float32',
+  ),
+  keepF32: {
+    kind: 'list',
+    schema: z.array(string).default([...KEPT_IN_F32]),
+    value: 'NAME',
+    defaultText: KEPT_IN_F32.join(', '),
+    description: 'with --precision bf16 or fp16: parts of names of parameters that stay float32; may be repeated',
+  } as const,
+  lossScale: {
+    kind: 'number',
+    schema: z.union([z.literal('dynamic'), rate], 'give a positive number, or dynamic').default('dynamic'),
+    value: 'N|dynamic',
+    description: 'with --precision fp16: factor on the loss',
+  } as const,
   ema: number(
     z.number().min(0).lt(1).default(0),
     'evaluate and save an exponential moving average of the weights: 0.999 looks back on 1000 steps; 0 for none',

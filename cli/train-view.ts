@@ -37,6 +37,7 @@ export class TrainView implements RunObserver {
   private readonly onReport: () => void;
   private plan: RunPlan | undefined;
   private readonly loss = new RunningMean();
+  private skipped = 0;
   private readonly milliseconds = new RunningMean();
   private lastPlain = performance.now();
 
@@ -67,7 +68,8 @@ export class TrainView implements RunObserver {
   }
 
   private step(record: StepRecord): void {
-    this.loss.add(record.loss);
+    if (record.skipped) this.skipped++;
+    else this.loss.add(record.loss);
     this.milliseconds.add(record.milliseconds);
     if (this.terminal.isInteractive) return this.terminal.live(this.progress(record));
     const now = performance.now();
@@ -86,6 +88,7 @@ export class TrainView implements RunObserver {
       `step ${step}/${steps}`,
       `loss ${this.loss.value.toFixed(3)}`,
       `lr ${learningRate.toExponential(1)}`,
+      ...(this.skipped > 0 ? [`${this.skipped} skipped`] : []),
       ...routingParts(record),
       `${grouped(rate)} tokens/s`,
       `${duration(left)} left`,
@@ -157,6 +160,7 @@ export function summaryLines(summary: RunSummary, columns: number): string[] {
     ...(validation.bitsPerByte === null ? [] : [['bits per byte', validation.bitsPerByte.toFixed(3)]]),
     ...(best ? [['best at interval', `${best.loss.toFixed(4)} at step ${best.step}, kept under checkpoints/`]] : []),
     ...(summary.bigramLoss === null ? [] : [['bigram model', `${summary.bigramLoss.toFixed(4)} on the same split`]]),
+    ...(summary.skipped > 0 ? [['overflowed', `${grouped(summary.skipped)} steps, skipped`]] : []),
     ['training loss', `${trainingLoss?.toFixed(4)} over the last steps`],
     [
       'trained',

@@ -1,7 +1,7 @@
 // The contract of a matrix-product backend, and how one is contributed.
 
 import type { ServiceIdentifier } from 'inversify';
-import type { Kernels } from './kernels.ts';
+import type { Kernels, ProductKernels } from './kernels.ts';
 import type { Named } from './registry.ts';
 import type { FloatArray } from './tensor/dtype.ts';
 
@@ -59,6 +59,13 @@ export interface MatmulBackend {
 
   /** (optional) Kernels that this backend brings itself; the portable ones over its gemm fill the rest. */
   readonly kernels?: Partial<Kernels>;
+
+  /**
+   * (optional) Products that round their float32 operands to bfloat16 themselves, products and sums being float32, for training
+   * with `precision: bf16` beside products in float32. Weights and rows come as they are. Absent, operands are rounded before
+   * they go to `gemm` or `kernels`.
+   */
+  readonly bf16?: ProductKernels;
 
   describe(): BackendDescription;
 

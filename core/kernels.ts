@@ -520,9 +520,16 @@ export interface Kernels {
   /** Round to nearest even; beyond 65504 becomes Infinity. */
   toF16(out: Uint16Array, x: FloatArray): void;
   fromF16(out: FloatArray, x: Uint16Array): void;
+  /** out [count] = x rounded to bfloat16, as toBf16 and fromBf16; out may be x. */
+  roundToBf16(out: FloatArray, x: FloatArray, count: number): void;
+  /** out [count] = x rounded to IEEE half, as toF16 and fromF16: beyond 65504 it is infinite; out may be x. */
+  roundToF16(out: FloatArray, x: FloatArray, count: number): void;
 }
 
 export type KernelName = keyof Kernels;
+
+/** The products of a model's weights: what mixed precision runs on operands of 16 bits. */
+export type ProductKernels = Pick<Kernels, 'linear' | 'linearBackward' | 'experts' | 'expertsBackward'>;
 
 /** A complete set: what the backend brings itself, the portable kernels over its gemm for the rest. */
 export function bindKernels(backend: MatmulBackend): Kernels {

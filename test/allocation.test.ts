@@ -4,8 +4,9 @@ import { afterEach, expect, test } from 'vitest';
 import { KvCache } from '../core/model/kv-cache.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
+import type { Optimizer } from '../core/plugin.ts';
 import { parseOptions } from '../core/config.ts';
-import { Trainer } from '../core/training/trainer.ts';
+import { Trainer, type TrainerOptions } from '../core/training/trainer.ts';
 import { builtinPlugins } from '../plugins/index.ts';
 import { referenceKernels } from './support/kernels.ts';
 
@@ -67,6 +68,24 @@ test.each(builtinPlugins.optimizers ?? [])('a training step with $name', (contri
   const step = () => void trainer.step(ids, ids, B, T);
   step();
   step(); // experts may get more rows than in the first
+  expect(arraysMadeBy(step)).toBe(0);
+});
+
+test.each<[string, TrainerOptions]>([
+  [
+    'two micro-batches, checkpointed, in bfloat16',
+    { accumulate: 2, checkpointEvery: 1, precision: { format: 'bf16' } },
+  ],
+  ['all that routing can do', { routing: { zLoss: 1e-3, jitter: 0.1, capacityFactor: 1 }, biasRate: 1e-3 }],
+])('a training step of %s', (_, options) => {
+  const model = new Transformer({ ...PRESETS['tiny'].config, selectionBias: true }, referenceKernels());
+  model.initialise(1);
+  const optimizer: Optimizer = { step: () => void model.parameters.gradient.fill(0), state: () => new Map() };
+  const trainer = new Trainer(model, optimizer, () => 1e-3, options);
+  const ids = Int32Array.from({ length: B * T }, (__, i) => i);
+  const step = () => void trainer.step(ids, ids, B / (options.accumulate ?? 1), T);
+  step();
+  step();
   expect(arraysMadeBy(step)).toBe(0);
 });
 

@@ -57,6 +57,8 @@ const step = (number: number, experts: number): StepRecord => ({
   droppedRows: experts > 1 ? [0, 0] : [],
   deadExperts: experts > 1 ? [0, 0] : [],
   biasSpread: [],
+  skipped: false,
+  lossScale: null,
   milliseconds: 5,
 });
 const steps = (count: number, experts: number) => Array.from({ length: count }, (_, i) => step(i + 1, experts));

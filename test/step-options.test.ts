@@ -24,6 +24,8 @@ describe.each<[string, Partial<RunSettings>]>([
   ['jitter, in two micro-batches', { routerJitter: 0.2, accumulate: 2 }],
   ['full experts', { expertCapacity: 0.8 }],
   ['a selection bias', { routerBias: 0.01 }],
+  ['bfloat16', { precision: 'bf16' }],
+  ['float16 with two micro-batches', { precision: 'fp16', accumulate: 2 }],
   ['an average of the weights', { ema: 0.9 }],
   ['an average of the weights of an optimizer that has its own', { ema: 0.9, optimizer: 'schedule-free' }],
 ])('%s', (name, changes) => {
@@ -79,6 +81,14 @@ describe('the plan', () => {
     expect(averaged.memory.optimizer).toBe(none.memory.optimizer + none.memory.weights);
   });
 
+  test('counts the rounded copies of the weights', async () => {
+    const [plain, mixed] = [await planWith({}), await planWith({ precision: 'bf16' })];
+    const [{ total: all, byPart }, { memory }] = [plain.parameters, mixed];
+    const rounded = 4 * (all - byPart.embedding - byPart.head - byPart.norm - byPart.router);
+    expect(memory.weights).toBe(plain.memory.weights + rounded);
+    expect(memory.total).toBe(plain.memory.total + rounded);
+  });
+
   test('is refused where checkpointing keeps everything', async () => {
     await expect(planWith({ checkpointEvery: 3 })).rejects.toThrow(/checkpointEvery is 3 for a model of 3 layers/);
   });
@@ -96,6 +106,16 @@ test.each(['routerZLoss', 'routerBias', 'routerJitter', 'expertCapacity'] as con
 );
 
 test.each<[string, Partial<RunSettings>, RegExp]>([
+  ['a loss scale without float16', { lossScale: 128, precision: 'bf16' }, /lossScale is 128, but precision is bf16/],
+  ['names to keep where all is kept', { keepF32: ['experts'] }, /keepF32 is experts, but precision is f32/],
+  ['a name that no parameter has', { keepF32: ['atention'], precision: 'bf16' }, /no parameter has "atention"/],
+])('%s is refused', async (_, changes, message) => {
+  using services = referenceServices();
+  await expect(planRun(smallSettings(scratch, changes), newFolder(), services)).rejects.toThrow(message);
+});
+
+test.each<[string, Partial<RunSettings>, RegExp]>([
+  ['a loss scale of zero', { lossScale: 0 }, /lossScale/],
   ['no micro-batch', { accumulate: 0 }, /accumulate/],
   ['half a micro-batch', { accumulate: 1.5 }, /accumulate/],
   ['a negative weight', { routerZLoss: -1 }, /routerZLoss/],

@@ -46,7 +46,9 @@ export function collect(records: Iterable<RunRecord>): Collected {
       if (samples.length > SAMPLES) samples.shift();
     } else if (record.kind === 'step') {
       const shares = record.expertLoad.flat();
-      curves.add([record.step, record.loss, record.learningRate, record.gradientNorm, record.milliseconds]);
+      // a step that overflowed has no loss
+      if (!record.skipped)
+        curves.add([record.step, record.loss, record.learningRate, record.gradientNorm, record.milliseconds]);
       load ??= new Thinned(Math.max(50, Math.min(CURVE_POINTS, Math.floor(LOAD_NUMBERS / Math.max(1, shares.length)))));
       load.add([record.step, ...shares]);
       seconds += record.milliseconds / 1000;

@@ -35,7 +35,10 @@ export class Experts {
 
   /** y [N,C] += the weighted experts of x [N,C]. */
   forward(pass: Pass, y: FloatArray, x: FloatArray, routing: Routing, saved: ExpertsSaved): void {
-    pass.kernels.experts(y, saved, x, this.gateUp.data, this.down.data, routing, this.shape(pass));
+    const [gateUp, down] = pass.mixed?.ofBoth(this.gateUp, this.down) ?? [];
+    const kernels = gateUp?.kernels ?? pass.kernels;
+    const [wGateUp, wDown] = [gateUp?.weights ?? this.gateUp.data, down?.weights ?? this.down.data];
+    kernels.experts(y, saved, x, wGateUp, wDown, routing, this.shape(pass));
   }
 
   /** dx [N,C] = and dWeights [N,K] = from dy [N,C]; the weights' gradients are added to. */
@@ -49,7 +52,9 @@ export class Experts {
     scratch: ExpertsSaved,
   ): void {
     const { gateUp, down } = this;
-    pass.kernels.expertsBackward(
+    const [halfGateUp, halfDown] = pass.mixed?.ofBoth(gateUp, down) ?? [];
+    const kernels = halfGateUp?.kernels ?? pass.kernels;
+    kernels.expertsBackward(
       dx,
       dWeights,
       gateUp.gradient,
@@ -57,8 +62,8 @@ export class Experts {
       scratch,
       dy,
       saved,
-      gateUp.data,
-      down.data,
+      halfGateUp?.weights ?? gateUp.data,
+      halfDown?.weights ?? down.data,
       routing,
       this.shape(pass),
     );

@@ -26,12 +26,17 @@ export class Linear {
 
   /** y [rows,O] = x [rows,I]·Wᵀ, or += with `accumulate`. */
   forward(pass: Pass, y: FloatArray, x: FloatArray, accumulate = false, rows = pass.rows): void {
-    pass.kernels.linear(y, x, this.weight.data, null, rows, this.inputs, this.outputs, accumulate);
+    const half = pass.mixed?.of(this.weight);
+    const kernels = half?.kernels ?? pass.kernels;
+    kernels.linear(y, x, half?.weights ?? this.weight.data, null, rows, this.inputs, this.outputs, accumulate);
   }
 
   /** dx [N,I] = dy·W, or += with `accumulate`; dW += dyᵀ·x. */
   backward(pass: Pass, dx: FloatArray, dy: FloatArray, x: FloatArray, accumulate = false): void {
     const { data, gradient } = this.weight;
-    pass.kernels.linearBackward(dx, gradient, null, dy, x, data, pass.rows, this.inputs, this.outputs, accumulate);
+    const half = pass.mixed?.of(this.weight);
+    const kernels = half?.kernels ?? pass.kernels;
+    const w = half?.weights ?? data;
+    kernels.linearBackward(dx, gradient, null, dy, x, w, pass.rows, this.inputs, this.outputs, accumulate);
   }
 }

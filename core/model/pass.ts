@@ -3,6 +3,7 @@
 import type { Kernels } from '../kernels.ts';
 import type { RoutingContext } from './balancing.ts';
 import type { KvCache } from './kv-cache.ts';
+import type { MixedPrecision } from './mixed-precision.ts';
 import type { RopeTables } from './rope-tables.ts';
 
 /** One pass over `batch` sequences of `length` tokens each: N = batch·length rows, sequence by sequence. */
@@ -20,4 +21,6 @@ export interface Pass {
   readonly rope: RopeTables;
   /** What training adds to the routers; null when the model is used. */
   readonly routing: RoutingContext | null;
+  /** Which products run on 16-bit operands; null where all are in the model's own precision. */
+  readonly mixed: MixedPrecision | null;
 }

@@ -17,6 +17,7 @@ import { Embedding } from './embedding.ts';
 import { initialiseParameters } from './initialise.ts';
 import type { KvCache } from './kv-cache.ts';
 import { Linear } from './linear.ts';
+import type { MixedPrecision } from './mixed-precision.ts';
 import { ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
 import { type NormActivations, RmsNorm } from './rms-norm.ts';
@@ -58,6 +59,8 @@ export interface TrainingOptions {
   readonly routing?: RoutingOptions;
   /** Needed for jitter. */
   readonly jitter?: JitterSource;
+  /** Which products run on 16-bit operands; default none. */
+  readonly mixed?: MixedPrecision | undefined;
 }
 
 /** Buffers of one shape of forward pass without gradients: all blocks share one set. */
@@ -183,7 +186,8 @@ export class Transformer {
       this.planTraining(arena, batch, length, segment, hasJitter),
     );
     const routing = this.routingContext(plan, rows, options);
-    const pass = this.preparePass(plan.positions, plan.starts, batch, length, null, routing);
+    const training = { routing, mixed: options.mixed ?? null };
+    const pass = this.preparePass(plan.positions, plan.starts, batch, length, null, training);
     this.parameters.ensureGradients();
     this.forwardThroughBlocks(pass, plan, ids);
     const auxLoss = this.routing?.auxiliaryLoss() ?? null;
@@ -259,11 +263,13 @@ export class Transformer {
     const { kernels, rows } = pass;
     const { finalNorm, logits, dNorm, dStream } = plan;
     const stream = plan.streams[this.blocks.length];
-    const { data, gradient } = this.headWeights();
+    const head = this.headWeights();
+    const half = pass.mixed?.of(head);
+    const [products, weights] = [half?.kernels ?? kernels, half?.weights ?? head.data];
     this.finalNorm.forward(pass, stream, finalNorm);
-    kernels.linear(logits, finalNorm.output, data, null, rows, C, V, false);
+    products.linear(logits, finalNorm.output, weights, null, rows, C, V, false);
     const lossSum = kernels.crossEntropy(logits, logits, targets, rows, V, tokenScale);
-    kernels.linearBackward(dNorm, gradient, null, logits, finalNorm.output, data, rows, C, V, false);
+    products.linearBackward(dNorm, head.gradient, null, logits, finalNorm.output, weights, rows, C, V, false);
     dStream.fill(0);
     this.finalNorm.backward(pass, dStream, dNorm, stream, finalNorm);
     return lossSum;
@@ -348,14 +354,14 @@ export class Transformer {
     batch: number,
     length: number,
     cache: KvCache | null,
-    routing: RoutingContext | null = null,
+    { routing, mixed }: Pick<Pass, 'routing' | 'mixed'> = { routing: null, mixed: null },
   ): Pass {
     const start = cache?.length ?? 0;
     starts.fill(start);
     for (let n = 0; n < positions.length; n++) positions[n] = start + (n % length);
     this.rope.ensure(start + length);
     const { kernels, rope } = this;
-    return { kernels, batch, length, rows: batch * length, positions, starts, cache, rope, routing };
+    return { kernels, batch, length, rows: batch * length, positions, starts, cache, rope, routing, mixed };
   }
 
   private routingContext(plan: TrainingPlan, rows: number, options: TrainingOptions): RoutingContext | null {

@@ -42,6 +42,44 @@ export function fromF16(out: FloatArray, x: Uint16Array): void {
   }
 }
 
+/** out [count] = x rounded to bfloat16: the lower half of float32 rounded away to even; NaN stays. */
+export function roundToBf16(out: FloatArray, x: FloatArray, count: number): void {
+  for (let i = 0; i < count; i++) {
+    const value = x[i];
+    if (value !== value) {
+      out[i] = value;
+      continue;
+    }
+    single[0] = value;
+    const b = bits[0];
+    bits[0] = (b + 0x7fff + ((b >>> 16) & 1)) & 0xffff0000;
+    out[i] = single[0];
+  }
+}
+
+/** Below it halves are multiples of 2^-24. */
+const LEAST_NORMAL_HALF = 2 ** -14;
+/** From here on halves are infinite. */
+const HALF_OVERFLOW = 65520;
+
+/** out [count] = x rounded to IEEE half. */
+export function roundToF16(out: FloatArray, x: FloatArray, count: number): void {
+  for (let i = 0; i < count; i++) {
+    single[0] = x[i];
+    const value = single[0];
+    const magnitude = Math.abs(value);
+    if (magnitude >= LEAST_NORMAL_HALF && magnitude < HALF_OVERFLOW) {
+      const b = bits[0];
+      bits[0] = (b + 0xfff + ((b >>> 13) & 1)) & 0xffffe000;
+      out[i] = single[0];
+    } else if (magnitude < LEAST_NORMAL_HALF) {
+      out[i] = Math.sign(value) * roundToEven(magnitude * 2 ** 24) * 2 ** -24;
+    } else {
+      out[i] = value * Infinity; // NaN stays
+    }
+  }
+}
+
 /** Half bits of float32 bits. */
 function halfOf(b: number): number {
   const sign = (b >>> 16) & 0x8000;

@@ -5,7 +5,7 @@ import { adafactor } from './adafactor.ts';
 import { adam } from './adam.ts';
 import { adamw } from './adamw.ts';
 import { makeAttention } from './attention.ts';
-import { fromBf16, fromF16, toBf16, toF16 } from './cast.ts';
+import { fromBf16, fromF16, roundToBf16, roundToF16, toBf16, toF16 } from './cast.ts';
 import { crossEntropy } from './cross-entropy.ts';
 import { add, sumOfSquares } from './elementwise.ts';
 import { embedding, embeddingBackward } from './embedding.ts';
@@ -46,7 +46,7 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
       muonNormalise,
       muonUpdate,
     },
-    ...{ toBf16, fromBf16, toF16, fromF16 },
+    ...{ toBf16, fromBf16, toF16, fromF16, roundToBf16, roundToF16 },
     ...native,
   };
   return { ...makeExperts(fine), ...fine };

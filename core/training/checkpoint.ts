@@ -40,6 +40,13 @@ const TrainingStateSchema = z.strictObject({
   /** `name:key=value,…`; absent in checkpoints of earlier versions. */
   optimizer: z.string().optional(),
   optimizerScalars: z.record(z.string(), z.number()),
+  /** Steps that overflowed, and how the loss is scaled; absent in checkpoints of earlier versions. */
+  trainer: z
+    .strictObject({
+      skipped: z.int().min(0),
+      lossScale: z.strictObject({ scale: z.number().positive(), goodSteps: z.int().min(0), badSteps: z.int().min(0) }),
+    })
+    .optional(),
   /** Hash of the training and validation tokens and their tokenizer. */
   dataFingerprint: z.string(),
   /** Backend, library and threads: another one rounds differently. */

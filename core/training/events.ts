@@ -8,6 +8,7 @@ export interface RunPlan {
   readonly parameters: { readonly total: number; readonly active: number; readonly byPart: ParameterCounts };
   /** Bytes. */
   readonly memory: {
+    /** With their rounded copies where precision is mixed. */
     readonly weights: number;
     readonly gradients: number;
     readonly optimizer: number;
@@ -48,6 +49,10 @@ export interface StepRecord {
   readonly epoch: number;
   /** Training tokens seen so far. */
   readonly tokens: number;
+  /** True where float16 overflowed and the weights stayed; loss and norm may then be no numbers, null in the file. */
+  readonly skipped: boolean;
+  /** Factor on the loss; null where it is not scaled. */
+  readonly lossScale: number | null;
   /** [layer][expert] share of the routed rows, each layer summing to 1; empty for a dense model. */
   readonly expertLoad: readonly (readonly number[])[];
   /** [layer] mean entropy of the routers' probabilities, nats; ln E is undecided. */
@@ -107,6 +112,8 @@ export interface RunSummary {
   readonly seconds: number;
   /** True when a signal stopped it before its last step; the checkpoint is written all the same. */
   readonly interrupted: boolean;
+  /** Steps that overflowed in float16 and were skipped. */
+  readonly skipped: number;
   /** Mean training loss of the last steps (at most 100); null when none was taken. */
   readonly trainingLoss: number | null;
   /** Of the last weights, over the whole validation split; null when interrupted. */

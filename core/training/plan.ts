@@ -2,6 +2,7 @@
 
 import type { MatmulBackend } from '../backend.ts';
 import { activeParameters, type ModelConfig, parameterCounts, totalParameters } from '../model/config.ts';
+import { MixedPrecision } from '../model/mixed-precision.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Corpus } from '../data/corpus.ts';
 import type { Optimizer } from '../plugin.ts';
@@ -39,12 +40,21 @@ export interface Planned {
   readonly notes: readonly string[];
 }
 
+/** Bytes of the weights' copies in 16-bit precision, which are held as float32. */
+function roundedBytes({ settings, model, backend }: Planned): number {
+  const { precision: format, keepF32: keep } = settings;
+  if (format === 'f32') return 0;
+  const mixed = new MixedPrecision(model.parameters, model.kernels, { format, keep, native: backend.bf16 });
+  return mixed.bytesFor(model.parameters, model.config.tieEmbeddings);
+}
+
 /** The plan of a run whose parts exist. */
 export function planOf(planned: Planned): RunPlan {
   const { settings, corpus, model, optimizerBytes, backend } = planned;
   const { batchSize, sequenceLength, steps, checkpointEvery, routerJitter } = settings;
   const { optimizer, schedule, learningRate } = settings;
-  const weights = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
+  const values = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
+  const weights = values + roundedBytes(planned);
   const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery, routerJitter > 0);
   const tokensPerStep = sequencesPerStep(settings) * sequenceLength;
   return {
@@ -55,10 +65,10 @@ export function planOf(planned: Planned): RunPlan {
     },
     memory: {
       weights,
-      gradients: weights,
+      gradients: values,
       optimizer: optimizerBytes,
       activations,
-      total: 2 * weights + optimizerBytes + activations,
+      total: weights + values + optimizerBytes + activations,
     },
     flopsPerStep: tokensPerStep * trainingFlopsPerToken(model.config, sequenceLength),
     steps,

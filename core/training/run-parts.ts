@@ -7,6 +7,7 @@ import { type Corpus, openCorpus } from '../data/corpus.ts';
 import { GemmoeError } from '../errors.ts';
 import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
 import type { Kernels } from '../kernels.ts';
+import { KEPT_IN_F32, MixedPrecision } from '../model/mixed-precision.ts';
 import { ParameterStore } from '../model/parameters.ts';
 import { Transformer } from '../model/transformer.ts';
 import type {
@@ -159,12 +160,23 @@ function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {
   return { ...settings, model: { ...settings.model, ...bias, vocabSize: corpus.tokenizer.vocabSize } };
 }
 
+/** @throws GemmoeError for settings of a precision that is not the run's, and for names that no parameter has */
+function checkPrecision({ precision, keepF32, lossScale }: RunSettings, model: Transformer): void {
+  const refuse = (setting: string, fitting: string): never => {
+    throw new GemmoeError('bad-config', `${setting}, but precision is ${precision}`, `leave it out, or use ${fitting}`);
+  };
+  if (precision !== 'fp16' && lossScale !== 'dynamic') refuse(`lossScale is ${lossScale}`, 'precision fp16');
+  if (precision !== 'f32') new MixedPrecision(model.parameters, model.kernels, { format: precision, keep: keepF32 });
+  else if (keepF32.join() !== KEPT_IN_F32.join()) refuse(`keepF32 is ${keepF32.join(', ')}`, 'precision bf16 or fp16');
+}
+
 /** Settings of the routers, which a dense model has none of. */
 const ROUTER_SETTINGS = ['routerZLoss', 'routerBias', 'routerJitter', 'expertCapacity'] as const;
 
 /** @throws GemmoeError for settings of the step that do not fit the model */
 function checkStep(settings: RunSettings, model: Transformer): void {
   model.trainingBytes(1, 1, settings.checkpointEvery); // refuses a number that fits no segment
+  checkPrecision(settings, model);
   const useless = ROUTER_SETTINGS.find((name) => settings[name] > 0);
   if (useless === undefined || model.routing) return;
   throw new GemmoeError(
@@ -250,7 +262,7 @@ function calibrateSteps(
 ): number {
   const { batchSize, sequenceLength } = settings;
   const optimizer = createOptimizer(settings, services, model.parameters);
-  const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings));
+  const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings, services));
   const { ids, targets } = batchBuffers(settings);
   const times: number[] = [];
   const begin = performance.now();
@@ -270,10 +282,13 @@ function calibrateSteps(
 }
 
 /** What the settings say about how a step is computed. */
-export function trainerOptions(settings: RunSettings): TrainerOptions {
+export function trainerOptions(settings: RunSettings, { backend }: RunServices): TrainerOptions {
   const { clipNorm, accumulate, checkpointEvery, seed } = settings;
   const { routerZLoss: zLoss, routerJitter: jitter, expertCapacity: capacityFactor, routerBias: biasRate } = settings;
-  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing: { zLoss, jitter, capacityFactor } };
+  const { precision: format, keepF32: keep, lossScale } = settings;
+  const precision = format === 'f32' ? undefined : { format, keep, native: backend.bf16 };
+  const routing = { zLoss, jitter, capacityFactor };
+  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing, precision, lossScale };
 }
 
 /** Buffers of one step: all its micro-batches. */

@@ -49,8 +49,9 @@ export class RunSession {
     this.observer = observer;
     this.state = checkpoint ? this.restore(checkpoint) : this.freshState();
     this.trainer = new Trainer(run.model, run.optimizer, run.schedule, {
-      ...trainerOptions(run.settings),
+      ...trainerOptions(run.settings, run.services),
       step: this.state.step,
+      state: this.state.trainer,
     });
     pruneCheckpoints(directory, run.settings.keepLast, this.state.best?.step);
     recoverDirectory(this.modelDirectory);
@@ -158,7 +159,7 @@ export class RunSession {
     const done = this.trainer.step(ids, targets, batchSize, sequenceLength);
     this.state.step = done.step;
     this.state.tokens += done.tokens;
-    this.state.recentLosses.push(done.loss);
+    if (!done.skipped) this.state.recentLosses.push(done.loss);
     if (this.state.recentLosses.length > RECENT_LOSSES) this.state.recentLosses.shift();
     this.record({
       kind: 'step',
@@ -174,6 +175,8 @@ export class RunSession {
       routerEntropy: done.routing.map(({ entropy }) => entropy),
       droppedRows: done.routing.map(({ dropped }) => dropped),
       deadExperts: done.routing.map(({ dead }) => dead),
+      skipped: done.skipped,
+      lossScale: done.lossScale,
       biasSpread: this.parts.model.selectionBiasSpread(),
       milliseconds: performance.now() - start,
     });
@@ -231,6 +234,7 @@ export class RunSession {
       seconds: (performance.now() - this.started) / 1000,
       trainingLoss: recentLosses.length > 0 ? sum / recentLosses.length : null,
       bestValidation: best,
+      skipped: this.trainer.state.skipped,
     };
   }
 
@@ -293,6 +297,7 @@ export class RunSession {
     this.log.flush();
     this.state.metricsBytes = this.log.bytes;
     this.state.optimizerScalars = optimizer.scalars?.() ?? {};
+    this.state.trainer = this.trainer.state;
     optimizer.training?.(false);
     const path = saveCheckpoint(this.directory, {
       ...{ model, optimizer, tokenizer: corpus.tokenizer },

@@ -2,12 +2,16 @@
 
 import { z } from 'zod';
 import { ModelConfigSchema } from '../model/config.ts';
+import { KEPT_IN_F32 } from '../model/mixed-precision.ts';
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
 
 /** How the windows of a corpus become batches. */
 export const DATA_ORDERS = ['shuffle', 'random', 'sequential'] as const;
+
+/** What the products of weights may run on in training. */
+export const PRECISIONS = ['f32', 'bf16', 'fp16'] as const;
 
 export const RunSettingsSchema = z.strictObject({
   /** Shape to initialise, vocabulary included; null when the weights come from `initFrom`. */
@@ -37,6 +41,12 @@ export const RunSettingsSchema = z.strictObject({
   routerJitter: z.number().min(0).lt(1).default(0),
   /** Rows that an expert takes, as a multiple of an even share; 0 drops nothing. */
   expertCapacity: z.number().nonnegative().default(0),
+  /** Operands of the products of weights in training: float32, or rounded to 16 bits. */
+  precision: z.enum(PRECISIONS).default('f32'),
+  /** Parts of names of parameters that stay in float32 all the same. */
+  keepF32: z.array(z.string().min(1)).default([...KEPT_IN_F32]),
+  /** With precision fp16: factor on the loss, or `dynamic`. */
+  lossScale: z.union([z.literal('dynamic'), z.number().positive()]).default('dynamic'),
   /** Decay of an average of the weights that is evaluated and saved in their place; 0 for none. */
   ema: z.number().min(0).lt(1).default(0),
   /** T */

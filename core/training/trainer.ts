@@ -2,11 +2,13 @@
 
 import { GemmoeError } from '../errors.ts';
 import { type LayerRouting, PLAIN_ROUTING, type RoutingOptions } from '../model/balancing.ts';
+import { MixedPrecision, type MixedPrecisionOptions } from '../model/mixed-precision.ts';
 import type { LossResult, TrainingOptions, Transformer } from '../model/transformer.ts';
 import type { Optimizer, Schedule } from '../plugin.ts';
 import { Random } from '../random.ts';
 import { MicroBatches, targetsIn } from './accumulation.ts';
 import { clipScale } from './clip.ts';
+import { LossScaler, type LossScaleState } from './loss-scale.ts';
 
 /** What one step did. */
 export interface TrainingStep {
@@ -24,6 +26,17 @@ export interface TrainingStep {
   readonly learningRate: number;
   /** Tokens that had a target. */
   readonly tokens: number;
+  /** True where float16 overflowed: the weights are those before the step; loss and gradient norm may be infinite or NaN. */
+  readonly skipped: boolean;
+  /** Factor on the loss in this step; null where it is not scaled. */
+  readonly lossScale: number | null;
+}
+
+/** What going on needs of a trainer, besides weights, optimizer and the number of steps. */
+export interface TrainerState {
+  /** Steps that overflowed, of all that were taken: the optimizer did not see them. */
+  readonly skipped: number;
+  readonly lossScale: LossScaleState;
 }
 
 export interface TrainerOptions {
@@ -41,6 +54,12 @@ export interface TrainerOptions {
   readonly biasRate?: number;
   /** Of the jitter's noise; default 1. */
   readonly seed?: number;
+  /** Products on 16-bit operands; default none. */
+  readonly precision?: MixedPrecisionOptions | undefined;
+  /** Factor on the loss with precision `fp16`: fixed, or `dynamic` (default). */
+  readonly lossScale?: number | 'dynamic';
+  /** That of the checkpoint that training goes on from. */
+  readonly state?: TrainerState | undefined;
 }
 
 /** Trains a model: `new Trainer(model, optimizer, schedule).step(ids, targets, batch, length)`. */
@@ -54,6 +73,10 @@ export class Trainer {
   private readonly routing: RoutingOptions;
   private readonly biasRate: number;
   private readonly random: Random;
+  private readonly mixed: MixedPrecision | undefined;
+  /** Only where gradients pass through float16. */
+  private readonly scaler: LossScaler | undefined;
+  private skipped: number;
   private readonly microBatches: MicroBatches;
   private taken: number;
 
@@ -69,6 +92,11 @@ export class Trainer {
     this.random = new Random(options.seed ?? 1, 'router jitter');
     this.microBatches = new MicroBatches(this.accumulate);
     this.taken = options.step ?? 0;
+    const { precision, state } = options;
+    this.mixed = precision && new MixedPrecision(model.parameters, model.kernels, precision);
+    this.scaler =
+      precision?.format === 'fp16' ? new LossScaler(options.lossScale ?? 'dynamic', state?.lossScale) : undefined;
+    this.skipped = state?.skipped ?? 0;
   }
 
   /** Steps taken so far. */
@@ -76,27 +104,46 @@ export class Trainer {
     return this.taken;
   }
 
+  /** What a checkpoint keeps of it. */
+  get state(): TrainerState {
+    return { skipped: this.skipped, lossScale: (this.scaler ?? new LossScaler(1)).snapshot() };
+  }
+
   /**
    * Trains on `ids` and `targets` [accumulate·batch·length], `batch` sequences at a time.
-   * @throws GemmoeError (diverged) when loss or gradient is not finite; the weights are then those before the step
+   * @throws GemmoeError (diverged) when loss or gradient is not finite, in float16 when scaling the loss does not help; the
+   *   weights are then those before the step
    */
   step(ids: Int32Array, targets: Int32Array, batch: number, length: number): TrainingStep {
     const step = this.taken + 1;
     const learningRate = this.schedule(step);
-    const { lossSum, tokens, auxLoss, zLoss } = this.accumulateGradients(ids, targets, batch, length);
+    const lossScale = this.scaler?.scale ?? 1;
+    const { lossSum, tokens, auxLoss, zLoss } = this.accumulateGradients(ids, targets, batch, length, lossScale);
     const loss = lossSum / tokens;
     const { parameters, kernels } = this.model;
-    const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient));
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+    const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient)) / lossScale;
+    const skipped = !Number.isFinite(loss) || !Number.isFinite(gradientNorm);
+    if (skipped) {
       parameters.gradient.fill(0);
-      throw diverged(step, loss, gradientNorm, learningRate);
+      if (!this.scaler) throw diverged(step, loss, gradientNorm, learningRate);
+      this.scaler.overflowed(step);
+      this.skipped++;
+    } else {
+      this.update(step, learningRate, clipScale(gradientNorm, this.clipNorm) / lossScale);
     }
-    if (this.biasRate > 0) this.model.updateSelectionBias(this.biasRate);
-    const momentum = this.schedule.momentum?.(step);
-    this.optimizer.step({ step, learningRate, gradientScale: clipScale(gradientNorm, this.clipNorm), momentum });
     this.taken = step;
     const routing = this.model.routingTotals?.layers() ?? [];
-    return { step, loss, auxLoss, zLoss, routing, gradientNorm, learningRate, tokens };
+    const scaled = this.scaler ? lossScale : null;
+    return { step, loss, auxLoss, zLoss, routing, gradientNorm, learningRate, tokens, skipped, lossScale: scaled };
+  }
+
+  /** Moves weights and biases by gradients that are finite. */
+  private update(step: number, learningRate: number, gradientScale: number): void {
+    this.scaler?.succeeded();
+    if (this.biasRate > 0) this.model.updateSelectionBias(this.biasRate);
+    const momentum = this.schedule.momentum?.(step);
+    // bias corrections count the steps that moved the weights
+    this.optimizer.step({ step: step - this.skipped, learningRate, gradientScale, momentum });
   }
 
   /**
@@ -104,16 +151,24 @@ export class Trainer {
    * the large batch's however the targets are spread. Auxiliary and z-loss are each micro-batch's own, with equal shares (they
    * have equally many rows): the first balances the load within every micro-batch, a little stricter than over all of them.
    */
-  private accumulateGradients(ids: Int32Array, targets: Int32Array, batch: number, length: number): LossResult {
-    const { model, accumulate, checkpointEvery, random } = this;
+  private accumulateGradients(
+    ids: Int32Array,
+    targets: Int32Array,
+    batch: number,
+    length: number,
+    lossScale: number,
+  ): LossResult {
+    const { model, accumulate, checkpointEvery, random, mixed } = this;
     const tokens = targetsIn(targets, accumulate * batch * length);
     if (tokens === 0) throw new GemmoeError('bad-data', 'no row of the step has a target', 'give at least one');
     const options: TrainingOptions = {
-      tokenScale: 1 / tokens,
-      auxScale: model.config.auxLossCoefficient / accumulate,
+      tokenScale: lossScale / tokens,
+      auxScale: (lossScale * model.config.auxLossCoefficient) / accumulate,
       checkpointEvery,
-      routing: { ...this.routing, zLoss: this.routing.zLoss / accumulate },
+      routing: { ...this.routing, zLoss: (lossScale * this.routing.zLoss) / accumulate },
+      mixed,
     };
+    mixed?.refresh();
     model.routingTotals?.reset();
     let lossSum = 0;
     let auxLoss: number | null = null;

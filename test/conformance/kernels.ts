@@ -12,6 +12,14 @@ import {
 import { Random } from '../../core/random.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 
+/** Lengths of rounded arrays. */
+const ROUNDED = [0, 1, 17, 131];
+
+/** Values from far below to far beyond what a half holds. */
+function wideRange(draw: Draw, length: number): Float32Array {
+  return draw.normal(length).map((value, i) => value * 2 ** ((i % 50) - 28));
+}
+
 type Arrays = readonly (FloatArray | Int32Array | Uint16Array)[];
 
 /** A call of one kernel: makes its arguments, runs it, and gives the arrays it wrote (and its number, if any). */
@@ -238,6 +246,16 @@ const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
       return [made.weights, made.experts];
     },
   ],
+  roundToBf16: ROUNDED.map((length) => (kernels, draw) => {
+    const out = draw.output(length);
+    kernels.roundToBf16(out, wideRange(draw, length), length);
+    return [out];
+  }),
+  roundToF16: ROUNDED.map((length) => (kernels, draw) => {
+    const out = draw.output(length);
+    kernels.roundToF16(out, wideRange(draw, length), length);
+    return [out];
+  }),
   zLoss: [true, false].map((hasGradient) => (kernels, draw) => {
     const d = draw.output(N * E);
     return [Float32Array.of(kernels.zLoss(hasGradient ? d : null, draw.normal(N * E), N, E, 0.3)), d];
