@@ -1,9 +1,9 @@
 // The whole model: ids [B,T] -> embedding -> blocks -> RMSNorm -> LM head -> logits [B,T,V], and its complete backward pass.
 
 import { GemmoeError } from '../errors.ts';
-import { IGNORE_INDEX, type Kernels } from '../kernels.ts';
+import type { Kernels } from '../kernels.ts';
 import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
-import { type Arena, measurePlan, Workspace } from '../tensor/workspace.ts';
+import { measurePlan, Workspace } from '../tensor/workspace.ts';
 import {
   expertCapacity,
   type JitterSource,
@@ -11,7 +11,8 @@ import {
   type RoutingOptions,
   RoutingTotals,
 } from './balancing.ts';
-import { Block, type BlockActivations, type BlockScratch } from './block.ts';
+import { Block, type BlockActivations } from './block.ts';
+import { checkCache, checkIds, countTargets } from './check-input.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 import { Embedding } from './embedding.ts';
 import { initialiseParameters } from './initialise.ts';
@@ -20,7 +21,15 @@ import { Linear } from './linear.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
 import { ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
-import { type NormActivations, RmsNorm } from './rms-norm.ts';
+import {
+  type InferencePlan,
+  type Layers,
+  planInference,
+  planTraining,
+  segmentLength,
+  type TrainingPlan,
+} from './plans.ts';
+import { RmsNorm } from './rms-norm.ts';
 import { RopeTables } from './rope-tables.ts';
 import { RouterStatistics } from './router.ts';
 
@@ -61,34 +70,6 @@ export interface TrainingOptions {
   readonly jitter?: JitterSource;
   /** Which products run on 16-bit operands; default none. */
   readonly mixed?: MixedPrecision | undefined;
-}
-
-/** Buffers of one shape of forward pass without gradients: all blocks share one set. */
-interface InferencePlan {
-  readonly positions: Int32Array;
-  readonly starts: Int32Array;
-  readonly stream: FloatArray;
-  readonly block: BlockActivations;
-  readonly last: FloatArray;
-  readonly finalNorm: NormActivations;
-  readonly logits: FloatArray;
-}
-
-/** Buffers of one shape of training step. */
-interface TrainingPlan {
-  readonly positions: Int32Array;
-  readonly starts: Int32Array;
-  /** [L+1] residual streams: the input of each block, and the last one's output. Checkpointed, those between share memory. */
-  readonly streams: readonly FloatArray[];
-  readonly blocks: readonly BlockActivations[];
-  readonly finalNorm: NormActivations;
-  readonly logits: FloatArray;
-  readonly dNorm: FloatArray;
-  readonly dStream: FloatArray;
-  /** [L] of [E]: the auxiliary loss's gradient in each layer. */
-  readonly dProbabilities: readonly FloatArray[];
-  readonly scratch: BlockScratch;
-  readonly jittered: RoutingContext['jittered'];
 }
 
 export class Transformer {
@@ -135,8 +116,9 @@ export class Transformer {
 
   /** Bytes of activations that a training pass of this shape needs, all blocks' kept or every n-th one's input. */
   trainingBytes(batch: number, length: number, checkpointEvery = 0, hasJitter = false): number {
-    const segment = this.segmentLength(checkpointEvery);
-    const size = measurePlan((arena) => this.planTraining(arena, batch, length, segment, hasJitter));
+    const segment = segmentLength(checkpointEvery, this.blocks.length);
+    const shape = { batch, length, segment, hasJitter };
+    const size = measurePlan((arena) => planTraining(arena, this.layers, shape));
     return size.floats * (this.dtype === 'f32' ? 4 : 8) + size.ints * 4;
   }
 
@@ -174,16 +156,16 @@ export class Transformer {
     length: number,
     options: TrainingOptions = {},
   ): LossResult {
-    this.checkIds(ids, batch, length, 0);
+    checkIds(this.config, ids, batch, length, 0);
     const rows = batch * length;
     const tokens = countTargets(targets, rows, this.config.vocabSize);
     if (tokens === 0 && options.tokenScale === undefined) {
       throw new GemmoeError('bad-data', 'no row of the batch has a target', 'give at least one');
     }
-    const segment = this.segmentLength(options.checkpointEvery ?? 0);
+    const segment = segmentLength(options.checkpointEvery ?? 0, this.blocks.length);
     const hasJitter = this.routing !== null && (options.routing?.jitter ?? 0) > 0;
     const plan = this.workspace.plan(`training ${batch}x${length}, every ${segment}, ${hasJitter}`, (arena) =>
-      this.planTraining(arena, batch, length, segment, hasJitter),
+      planTraining(arena, this.layers, { batch, length, segment, hasJitter }),
     );
     const routing = this.routingContext(plan, rows, options);
     const training = { routing, mixed: options.mixed ?? null };
@@ -223,12 +205,12 @@ export class Transformer {
     cache: KvCache | null,
     wanted: 'all' | 'last',
   ): InferencePlan {
-    this.checkIds(ids, batch, length, cache?.length ?? 0);
-    if (cache) this.checkCache(cache, batch, length);
+    checkIds(this.config, ids, batch, length, cache?.length ?? 0);
+    if (cache) checkCache(this.config, cache, batch, length);
     const { vocabSize, hiddenSize: C } = this.config;
     const outputs = wanted === 'all' ? batch * length : batch;
     const plan = this.workspace.plan(`inference ${batch}x${length} ${wanted}`, (arena) =>
-      this.planInference(arena, batch, length, outputs),
+      planInference(arena, this.layers, batch, length, outputs),
     );
     const pass = this.preparePass(plan.positions, plan.starts, batch, length, cache);
     this.embedding.forward(pass, plan.stream, ids);
@@ -299,55 +281,6 @@ export class Transformer {
     }
   }
 
-  /** Blocks from one kept input to the next. @throws GemmoeError for a number that is none, or that keeps everything */
-  private segmentLength(checkpointEvery: number): number {
-    const { length } = this.blocks;
-    if (checkpointEvery === 0) return length;
-    if (Number.isInteger(checkpointEvery) && checkpointEvery > 0 && checkpointEvery < length) return checkpointEvery;
-    throw new GemmoeError(
-      'bad-config',
-      `checkpointEvery is ${checkpointEvery} for a model of ${length} ${length === 1 ? 'layer' : 'layers'}`,
-      length === 1
-        ? 'leave it at 0: there is nothing to save'
-        : `choose 1 to ${length - 1}, or 0 to keep all activations`,
-    );
-  }
-
-  private planInference(arena: Arena, batch: number, length: number, outputs: number): InferencePlan {
-    const { hiddenSize: C, vocabSize: V } = this.config;
-    const rows = batch * length;
-    return {
-      positions: arena.ints(rows),
-      starts: arena.ints(batch),
-      stream: arena.floats(rows * C),
-      block: this.blocks[0].plan(arena, rows),
-      last: arena.floats(outputs * C),
-      finalNorm: this.finalNorm.plan(arena, outputs),
-      logits: arena.floats(outputs * V),
-    };
-  }
-
-  private planTraining(arena: Arena, batch: number, length: number, segment: number, hasJitter: boolean): TrainingPlan {
-    const { hiddenSize: C, vocabSize: V, numExperts: E } = this.config;
-    const rows = batch * length;
-    const L = this.blocks.length;
-    const isKept = (stream: number) => stream % segment === 0 || stream === L;
-    const between = Array.from({ length: segment }, (_, i) => (i === 0 ? undefined : arena.floats(rows * C)));
-    return {
-      positions: arena.ints(rows),
-      starts: arena.ints(batch),
-      streams: Array.from({ length: L + 1 }, (_, i) => (isKept(i) ? arena.floats(rows * C) : between[i % segment]!)),
-      blocks: planSegments(arena, segment, this.blocks, rows),
-      finalNorm: this.finalNorm.plan(arena, rows),
-      logits: arena.floats(rows * V),
-      dNorm: arena.floats(rows * C),
-      dStream: arena.floats(rows * C),
-      dProbabilities: this.blocks.map(() => arena.floats(E)),
-      scratch: this.blocks[0].planBackward(arena, rows),
-      jittered: hasJitter ? { input: arena.floats(rows * C), gradient: arena.floats(rows * C) } : null,
-    };
-  }
-
   private preparePass(
     positions: Int32Array,
     starts: Int32Array,
@@ -372,6 +305,11 @@ export class Transformer {
     return { options: routing, source: jitter ?? null, jittered: plan.jittered, zScale, zSum: 0 };
   }
 
+  private get layers(): Layers {
+    const { config, blocks, finalNorm } = this;
+    return { config, blocks, finalNorm };
+  }
+
   private headWeights() {
     return this.head ? this.head.weight : this.embedding.table;
   }
@@ -388,56 +326,6 @@ export class Transformer {
     const capacity = factor > 0 ? expertCapacity(factor, rows, K, E) : rows;
     this.routingTotals.add(layer, feedForward.routing, feedForward.router.probabilities, rows, capacity);
   }
-
-  private checkIds(ids: Int32Array, batch: number, length: number, start: number): void {
-    const { vocabSize, maxSequenceLength } = this.config;
-    const rows = batch * length;
-    if (batch < 1 || length < 1 || ids.length < rows) {
-      throw new GemmoeError(
-        'usage',
-        `a batch of ${batch} x ${length} needs ${rows} ids (at least 1), got ${ids.length}`,
-      );
-    }
-    if (start + length > maxSequenceLength) {
-      throw new GemmoeError(
-        'usage',
-        `a sequence of ${start + length} tokens is longer than the model's ${maxSequenceLength}`,
-        'shorten it, or use a model with a longer context',
-      );
-    }
-    for (let n = 0; n < rows; n++) {
-      if (ids[n] >= 0 && ids[n] < vocabSize) continue;
-      throw new GemmoeError(
-        'usage',
-        `token id ${ids[n]} (row ${n}) is outside the vocabulary of ${vocabSize}`,
-        `ids run from 0 to ${vocabSize - 1}: is this the model's own tokenizer?`,
-      );
-    }
-  }
-
-  private checkCache(cache: KvCache, batch: number, length: number): void {
-    if (cache.batch !== batch || cache.keys.length !== this.blocks.length) {
-      throw new GemmoeError('internal', `a cache for ${cache.batch} sequences was used with a batch of ${batch}`);
-    }
-    if (cache.length + length > cache.capacity) {
-      throw new GemmoeError(
-        'usage',
-        `the cache holds ${cache.length} of ${cache.capacity} tokens: ${length} more do not fit`,
-        'make a larger cache, or start anew',
-      );
-    }
-  }
-}
-
-/** Activations of every block; those of blocks at the same place of their segments share memory. */
-function planSegments(arena: Arena, segment: number, blocks: readonly Block[], rows: number): BlockActivations[] {
-  const planned: BlockActivations[] = [];
-  for (let place = 0; place < segment; place++) {
-    const layers = blocks.map((_, layer) => layer).filter((layer) => layer % segment === place);
-    const made = arena.shared(layers.map((layer) => (shared: Arena) => blocks[layer].plan(shared, rows)));
-    for (const [i, layer] of layers.entries()) planned[layer] = made[i];
-  }
-  return planned;
 }
 
 /** The last of every `length` rows of `stream`. */
@@ -446,22 +334,4 @@ function copyLastRows(out: FloatArray, stream: FloatArray, batch: number, length
     const from = ((b + 1) * length - 1) * C;
     for (let i = 0; i < C; i++) out[b * C + i] = stream[from + i];
   }
-}
-
-/** Rows with a target. @throws GemmoeError for a target that is neither an id of the vocabulary nor IGNORE_INDEX */
-function countTargets(targets: Int32Array, rows: number, vocabSize: number): number {
-  let count = 0;
-  for (let n = 0; n < rows; n++) {
-    const target = targets[n];
-    if (target === IGNORE_INDEX) continue;
-    if (!(target >= 0 && target < vocabSize)) {
-      throw new GemmoeError(
-        'bad-data',
-        `target ${target} (row ${n}) is outside the vocabulary of ${vocabSize}`,
-        `targets run from 0 to ${vocabSize - 1}, or are ${IGNORE_INDEX} where there is none`,
-      );
-    }
-    count++;
-  }
-  return count;
 }
