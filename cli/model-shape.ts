@@ -22,6 +22,7 @@ export function shapeFrom(options: OptionValues, base: ModelConfig): ModelConfig
     ropeTheta: options.ropeTheta ?? base.ropeTheta,
     ropeAlpha: options.ropeAlpha ?? base.ropeAlpha,
     auxLossCoefficient: options.auxLoss ?? base.auxLossCoefficient,
+    auxLossReduction: options.auxLossReduction ?? base.auxLossReduction,
   });
 }
 

@@ -73,6 +73,12 @@ const MODEL = {
   ropeTheta: number(rate.optional(), 'base of the rotary embedding', 'the preset’s'),
   ropeAlpha: number(rate.optional(), 'NTK-aware stretch of that base', 'the preset’s'),
   auxLoss: number(z.number().nonnegative().optional(), 'weight of the load-balancing loss', 'the preset’s'),
+  auxLossReduction: text(
+    z.enum(['perLayer', 'pooled']).optional(),
+    'perLayer|pooled',
+    'balance every layer by itself, or all together as Hugging Face does',
+    'the preset’s',
+  ),
   tokenizer: text(
     string.optional(),
     'KIND|FILE',

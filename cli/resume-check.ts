@@ -51,6 +51,7 @@ const SHAPE: Partial<Record<OptionName, keyof ModelConfig>> = {
   ropeTheta: 'ropeTheta',
   ropeAlpha: 'ropeAlpha',
   auxLoss: 'auxLossCoefficient',
+  auxLossReduction: 'auxLossReduction',
 };
 
 /** @throws GemmoeError for the first flag whose value is not the run's */

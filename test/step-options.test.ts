@@ -4,6 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { shapeFrom } from '../cli/model-shape.ts';
+import { resolveOptions } from '../cli/resolve.ts';
+import { PRESETS } from '../core/model/presets.ts';
 import { planRun } from '../core/training/run.ts';
 import type { RunSettings } from '../core/training/settings.ts';
 import { referenceServices, smallSettings, traceOf, trainAndResume } from './support/runs.ts';
@@ -126,4 +129,12 @@ test.each<[string, Partial<RunSettings>, RegExp]>([
   ['a negative segment', { checkpointEvery: -1 }, /checkpointEvery/],
 ])('%s is refused', (_, changes, message) => {
   expect(() => smallSettings(scratch, changes)).toThrow(message);
+});
+
+test.each([
+  [{}, 'perLayer'],
+  [{ 'aux-loss-reduction': 'pooled' }, 'pooled'],
+])('options %j balance %s', async (flags, reduction) => {
+  const options = await resolveOptions(['auxLossReduction'], { flags, env: {}, cwd: scratch });
+  expect(shapeFrom(options, PRESETS['tiny'].config).auxLossReduction).toBe(reduction);
 });

@@ -48,6 +48,7 @@ export const init: Command = {
     'ropeTheta',
     'ropeAlpha',
     'auxLoss',
+    'auxLossReduction',
     'tokenizer',
     'seed',
     'dtype',

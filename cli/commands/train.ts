@@ -57,7 +57,7 @@ function chooseModel(context: CommandContext, backend: string): { model: ModelCo
 function refuseShapeOptions(options: OptionValues): void {
   const shape = [
     ...(['preset', 'hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken'] as const),
-    ...(['expertWidth', 'maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss'] as const),
+    ...(['expertWidth', 'maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss', 'auxLossReduction'] as const),
   ];
   const given = shape.find((name) => options[name] !== undefined);
   if (given === undefined) return;
@@ -227,7 +227,7 @@ export const train: Command = {
     ...(['routerZLoss', 'routerBias', 'routerJitter', 'expertCapacity'] as const),
     ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder'] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
-    ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss'] as const),
+    ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss', 'auxLossReduction'] as const),
     ...(['evalInterval', 'evalWindows', 'sampleInterval', 'saveInterval', 'keepLast'] as const),
     ...(['seed', 'backend', 'plugin'] as const),
   ],
