@@ -15,9 +15,9 @@ import type { FloatArray } from '../../core/tensor/dtype.ts';
 /** Lengths of rounded arrays. */
 const ROUNDED = [0, 1, 17, 131];
 
-/** Values from far below to far beyond what a half holds. */
+/** Values of all the sizes that a half holds, and smaller ones. */
 function wideRange(draw: Draw, length: number): Float32Array {
-  return draw.normal(length).map((value, i) => value * 2 ** ((i % 50) - 28));
+  return draw.normal(length).map((value, i) => value * 2 ** ((i % 40) - 26));
 }
 
 type Arrays = readonly (FloatArray | Int32Array | Uint16Array)[];
