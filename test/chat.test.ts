@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { byteTokenizer } from '../core/data/bpe-tokenizer.ts';
 import { loadTokenizer } from '../core/data/tokenizers.ts';
-import { GemmoeError } from '../core/errors.ts';
 import { loadModel, saveModel } from '../core/formats/hugging-face.ts';
 import { initDirectory } from '../core/formats/init-directory.ts';
 import { ChatSession } from '../core/generation/chat-session.ts';
@@ -20,6 +19,7 @@ import { Registry } from '../core/registry.ts';
 import { greedy } from '../plugins/samplers/greedy.ts';
 import { commandLine } from './support/cli.ts';
 import { referenceKernels } from './support/kernels.ts';
+import { refusal } from './support/refusal.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-chat-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -43,16 +43,6 @@ initDirectory(
   { seed: 4, dtype: 'F32', tokenizer: byteTokenizer() },
 );
 writeFileSync(join(MODEL, 'chat_template.jinja'), TEMPLATE);
-
-function refusal(action: () => unknown): GemmoeError {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof GemmoeError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 describe('a template', () => {
   const folder = (files: Record<string, unknown>) => {

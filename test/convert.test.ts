@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { byteTokenizer } from '../core/data/bpe-tokenizer.ts';
-import { GemmoeError } from '../core/errors.ts';
 import { convertDirectory } from '../core/formats/convert.ts';
 import { loadModel, saveModel } from '../core/formats/hugging-face.ts';
 import { initDirectory } from '../core/formats/init-directory.ts';
@@ -17,6 +16,7 @@ import { Random } from '../core/random.ts';
 import { commandLine } from './support/cli.ts';
 import { FIXTURES, readJson } from './support/golden.ts';
 import { referenceKernels } from './support/kernels.ts';
+import { refusal } from './support/refusal.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-convert-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -25,16 +25,6 @@ const MIXTRAL = join(FIXTURES, 'hf', 'mixtral');
 const kernels = referenceKernels();
 let count = 0;
 const fresh = () => join(scratch, `out-${count++}`);
-
-function refusal(action: () => unknown): GemmoeError {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof GemmoeError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 const weights = (directory: string) => loadModel(directory, kernels).model.parameters.data;
 
@@ -121,6 +111,12 @@ describe('shards', () => {
     convertDirectory(MIXTRAL, shards, { maxShardBytes: 20_000 });
     const files = readdirSync(shards).filter((name) => name.endsWith('.safetensors'));
     expect(files.length).toBeGreaterThan(2);
+    for (const name of files) {
+      const shard = openSafetensors(join(shards, name));
+      const bytes = [...shard.tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
+      if (shard.tensors.size > 1) expect(bytes).toBeLessThanOrEqual(20_000);
+      shard.close();
+    }
     expect(weights(shards)).toEqual(weights(MIXTRAL));
     convertDirectory(shards, joined);
     convertDirectory(MIXTRAL, fresh());

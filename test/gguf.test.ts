@@ -15,6 +15,7 @@ import { openSafetensors, writeSafetensors } from '../core/formats/safetensors.t
 import { commandLine } from './support/cli.ts';
 import { GGUF_FAMILIES, withCharacters } from './support/gguf.ts';
 import { FIXTURES, missingData, readJson, SHARED_DATA } from './support/golden.ts';
+import { refusal } from './support/refusal.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-gguf-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -22,16 +23,6 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 const HF = join(FIXTURES, 'hf');
 let count = 0;
 const fresh = () => join(scratch, `x${count++}`);
-
-function refusal(action: () => unknown): GemmoeError {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof GemmoeError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 /** What a file holds once it is closed. */
 function contents(path: string): {

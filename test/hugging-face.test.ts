@@ -15,6 +15,7 @@ import { Transformer } from '../core/model/transformer.ts';
 import { toBf16 } from '../core/ops/cast.ts';
 import { FIXTURES, readJson } from './support/golden.ts';
 import { referenceKernels } from './support/kernels.ts';
+import { refusal } from './support/refusal.ts';
 
 const HF = join(FIXTURES, 'hf');
 const kernels = referenceKernels();
@@ -39,16 +40,6 @@ function copyOf(family: string, changes: Record<string, unknown> = {}): string {
 }
 
 /** What an action throws, which must be an error made for users. */
-function refusal(action: () => unknown): GemmoeError {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof GemmoeError) return error;
-    throw error;
-  }
-  throw new Error('it was accepted');
-}
-
 type Floats = { shape: readonly number[]; data: Float32Array };
 
 function tensorsIn(directory: string): Map<string, Floats> {

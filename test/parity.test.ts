@@ -4,13 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { GemmoeError } from '../core/errors.ts';
 import { readNpy } from '../core/formats/npy.ts';
 import { compareWithDump, defaultTolerance, readDump } from '../core/formats/parity.ts';
 import { type TensorToWrite, writeSafetensors } from '../core/formats/safetensors.ts';
 import { toBf16, toF16 } from '../core/ops/cast.ts';
 import { commandLine } from './support/cli.ts';
 import { type Expected, FIXTURES, readJson } from './support/golden.ts';
+import { refusal } from './support/refusal.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-parity-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -20,16 +20,6 @@ const expected = readJson<Expected>(MIXTRAL, 'expected.json');
 const [B, T, V] = expected.shape;
 const logits = Float32Array.from(expected.logits);
 const ids = BigInt64Array.from(expected.ids.flat(), BigInt);
-
-function refusal(action: () => unknown): GemmoeError {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof GemmoeError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 function dump(name: string, tensors: readonly Partial<TensorToWrite>[]): string {
   const path = join(scratch, name);

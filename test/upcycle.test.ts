@@ -4,13 +4,13 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { GemmoeError } from '../core/errors.ts';
 import { convertDirectory } from '../core/formats/convert.ts';
 import { loadModel } from '../core/formats/hugging-face.ts';
 import { upcycleDirectory } from '../core/formats/upcycle.ts';
 import { commandLine } from './support/cli.ts';
 import { type Expected, FIXTURES, missingData, readJson, SHARED_DATA } from './support/golden.ts';
 import { referenceKernels } from './support/kernels.ts';
+import { refusal } from './support/refusal.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-upcycle-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -29,16 +29,6 @@ function logitsOf(directory: string): Float32Array {
 
 const furthest = (a: ArrayLike<number>, b: Float32Array) =>
   b.reduce((worst, value, i) => Math.max(worst, Math.abs(value - a[i])), 0);
-
-function refusal(action: () => unknown): GemmoeError {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof GemmoeError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 describe('without noise', () => {
   test.each([

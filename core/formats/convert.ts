@@ -12,20 +12,15 @@ import { type FloatType, readPieces, storedPieces } from './stored-values.ts';
 import {
   isWeightFile,
   MAX_SHARD_BYTES,
-  type Progress,
   TensorFiles,
   withProgress,
+  type WriteOptions,
   writeWeightFiles,
 } from './weight-files.ts';
 
-export interface ConvertOptions {
+export interface ConvertOptions extends WriteOptions {
   /** Type that floating-point tensors are stored in; as they are when left out. */
   readonly dtype?: FloatType | undefined;
-  /** Bytes after which a new shard begins; default 5 GB. */
-  readonly maxShardBytes?: number | undefined;
-  /** Replace what the target holds, once the new directory is whole. */
-  readonly replace?: boolean | undefined;
-  readonly onProgress?: Progress | undefined;
 }
 
 export interface ConvertSummary {

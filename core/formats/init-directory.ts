@@ -9,17 +9,12 @@ import type { TensorPlace } from './families/family.ts';
 import { writeDirectoryFiles } from './hugging-face.ts';
 import { checkTarget } from './output-place.ts';
 import { type FloatType, PIECE, storedPieces } from './stored-values.ts';
-import { type Progress, withProgress } from './weight-files.ts';
+import { withProgress, type WriteOptions } from './weight-files.ts';
 
-export interface InitOptions {
+export interface InitOptions extends WriteOptions {
   readonly seed: number;
   readonly dtype: FloatType;
   readonly tokenizer?: Tokenizer | undefined;
-  /** Bytes after which a new shard begins; default 5 GB. */
-  readonly maxShardBytes?: number | undefined;
-  /** Replace the model directory that is there, once the new one is whole. */
-  readonly replace?: boolean | undefined;
-  readonly onProgress?: Progress | undefined;
 }
 
 /**

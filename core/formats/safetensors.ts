@@ -1,11 +1,12 @@
 // safetensors: an 8-byte header length, a JSON header, and the tensors' bytes in one buffer that the header covers exactly.
 // https://github.com/huggingface/safetensors (format description in its README).
 
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { GemmoeError, messageOf } from '../errors.ts';
 import { fromBf16, fromF16 } from '../ops/cast.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import { duplicateKey } from './json-keys.ts';
+import { openFile } from './open-file.ts';
 
 /** Bytes of one element, of the types that are whole bytes, in the order by which the reference library sorts (rising). */
 const ELEMENT_BYTES = {
@@ -153,24 +154,12 @@ const CASTS: Partial<Record<StoredType, (out: FloatArray, buffer: ArrayBuffer, c
 
 /** Opens a file and checks its header against its size. @throws GemmoeError naming the file, the tensor and what is wrong */
 export function openSafetensors(path: string): SafetensorsFile {
-  let descriptor: number;
-  try {
-    descriptor = openSync(path, 'r');
-  } catch (error) {
-    throw new GemmoeError('not-found', `cannot open ${path}: ${messageOf(error)}`, 'check the path');
-  }
-  try {
-    const status = fstatSync(descriptor);
-    if (!status.isFile()) throw corrupt(path, 'is no file');
-    const { size } = status;
+  return openFile(path, (descriptor, size) => {
     const length = readHeaderLength(path, descriptor, size);
     const bytes = new Uint8Array(length);
     readExactly(path, descriptor, bytes, 8);
     return new SafetensorsFile(path, descriptor, parseHeader(path, bytes, size - 8 - length), 8 + length);
-  } catch (error) {
-    closeSync(descriptor);
-    throw error;
-  }
+  });
 }
 
 function readHeaderLength(path: string, descriptor: number, size: number): number {

@@ -15,9 +15,9 @@ import { readJsonObject } from './json-files.ts';
 import { checkTarget } from './output-place.ts';
 import type { TensorToWrite } from './safetensors.ts';
 import { type FloatType, PIECE, readPieces, storedPieces } from './stored-values.ts';
-import { type Progress, TensorFiles, withProgress } from './weight-files.ts';
+import { TensorFiles, withProgress, type WriteOptions } from './weight-files.ts';
 
-export interface UpcycleOptions {
+export interface UpcycleOptions extends WriteOptions {
   /** E: copies of the feed-forward layer. */
   readonly numExperts: number;
   /** K: experts chosen for each token. */
@@ -30,11 +30,6 @@ export interface UpcycleOptions {
   readonly seed: number;
   /** Type that weights are stored in; that of the source when left out. */
   readonly dtype?: FloatType | undefined;
-  /** Bytes after which a new shard begins; default 5 GB. */
-  readonly maxShardBytes?: number | undefined;
-  /** Replace the model directory that is there, once the new one is whole. */
-  readonly replace?: boolean | undefined;
-  readonly onProgress?: Progress | undefined;
 }
 
 export interface UpcycleSummary {

@@ -145,6 +145,15 @@ function splitShards(tensors: readonly TensorToWrite[], maxShardBytes: number): 
   return shards;
 }
 
+/** How a model directory is written. */
+export interface WriteOptions {
+  /** Bytes after which a new shard begins; default 5 GB. */
+  readonly maxShardBytes?: number | undefined;
+  /** Replace the model directory that is there, once the new one is whole. */
+  readonly replace?: boolean | undefined;
+  readonly onProgress?: Progress | undefined;
+}
+
 /** Told as bytes are written. */
 export type Progress = (bytesDone: number, bytesTotal: number) => void;
 

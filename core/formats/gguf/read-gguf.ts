@@ -1,8 +1,9 @@
 // GGUF files: metadata, the places of tensors, and the values of the types that are written here.
 
-import { closeSync, fstatSync, openSync } from 'node:fs';
-import { GemmoeError, messageOf } from '../../errors.ts';
+import { closeSync } from 'node:fs';
+import { GemmoeError } from '../../errors.ts';
 import { fromBf16, fromF16 } from '../../ops/cast.ts';
+import { openFile } from '../open-file.ts';
 import { readExactly } from '../safetensors.ts';
 import { fromQ8 } from './q8.ts';
 import {
@@ -67,18 +68,7 @@ export class GgufFile {
 
 /** Opens a file and checks its header against its size. @throws GemmoeError naming the file and what is wrong */
 export function openGguf(path: string): GgufFile {
-  let descriptor: number;
-  try {
-    descriptor = openSync(path, 'r');
-  } catch (error) {
-    throw new GemmoeError('not-found', `cannot open ${path}: ${messageOf(error)}`, 'check the path');
-  }
-  try {
-    return new GgufFile(path, descriptor, readHeader(path, descriptor));
-  } catch (error) {
-    closeSync(descriptor);
-    throw error;
-  }
+  return openFile(path, (descriptor, size) => new GgufFile(path, descriptor, readHeader(path, descriptor, size)));
 }
 
 interface Header {
@@ -87,8 +77,8 @@ interface Header {
   readonly tensors: Map<string, GgufTensor>;
 }
 
-function readHeader(path: string, descriptor: number): Header {
-  const cursor = new Cursor(path, descriptor);
+function readHeader(path: string, descriptor: number, size: number): Header {
+  const cursor = new Cursor(path, descriptor, size);
   if (cursor.size < 24 || cursor.number('u32') !== MAGIC) throw corrupt(path, 'does not begin as a GGUF file does');
   const version = cursor.number('u32');
   if (version !== 2 && version !== 3) throw corrupt(path, `is of version ${version}; 2 and 3 are read`);
@@ -132,12 +122,10 @@ class Cursor {
   private window = Buffer.alloc(0);
   private windowStart = 0;
 
-  constructor(path: string, descriptor: number) {
+  constructor(path: string, descriptor: number, size: number) {
     this.path = path;
     this.descriptor = descriptor;
-    const status = fstatSync(descriptor);
-    if (!status.isFile()) throw corrupt(path, 'is no file');
-    this.size = status.size;
+    this.size = size;
   }
 
   valueType(): ValueType {
