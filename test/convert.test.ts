@@ -80,6 +80,26 @@ describe('between storage types', () => {
     file.close();
   });
 
+  test('tensors that are read in several pieces are whole', () => {
+    const [source, half, same] = [fresh(), fresh(), fresh()];
+    mkdirSync(source);
+    writeFileSync(join(source, 'config.json'), '{}');
+    // small whole numbers, which bf16 holds, and a length that is no multiple of a piece
+    const values = Float32Array.from({ length: 2 * (1 << 20) + 77 }, (_, i) => (i >>> 11) % 251);
+    writeSafetensors(join(source, 'model.safetensors'), [
+      { name: 'x', dtype: 'F32', shape: [values.length], parts: [values] },
+    ]);
+    convertDirectory(source, half, { dtype: 'BF16' });
+    convertDirectory(source, same);
+    for (const directory of [half, same]) {
+      const file = openSafetensors(join(directory, 'model.safetensors'));
+      const read = new Float32Array(values.length);
+      file.read('x', read);
+      file.close();
+      expect(Buffer.from(read.buffer).equals(Buffer.from(values.buffer))).toBe(true);
+    }
+  });
+
   test('refuses a number that float16 cannot hold, naming the tensor, and leaves nothing behind', () => {
     const [large, out] = [fresh(), fresh()];
     cpSync(MIXTRAL, large, { recursive: true });
