@@ -207,6 +207,16 @@ describe('random weights', () => {
     expect(readJson(out, 'config.json')).toMatchObject({ eos_token_id: 256, dtype: 'float32' });
   });
 
+  test('of tensors that are made in several pieces, too', () => {
+    const wide = { ...config, vocabSize: 20_000, numLayers: 1 };
+    const out = fresh();
+    initDirectory(out, new Transformer(wide, kernels), { seed: 5, dtype: 'F32' });
+    const model = new Transformer(wide, kernels);
+    model.initialise(5);
+    const same = Buffer.from(weights(out).buffer).equals(Buffer.from(model.parameters.data.buffer));
+    expect(same).toBe(true);
+  });
+
   test('in bf16 are the same, rounded, and never all in memory', () => {
     const [out, converted] = [fresh(), fresh()];
     const model = new Transformer(config, kernels);
