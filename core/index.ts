@@ -35,6 +35,7 @@ export {
 } from './kernels.ts';
 export { loadPlugin } from './load-plugin.ts';
 export { activeParameters, type ModelConfig, parseModelConfig, totalParameters } from './model/config.ts';
+export { type Matrices, matricesOf } from './model/matrices.ts';
 export { KvCache } from './model/kv-cache.ts';
 export type { Parameter, ParameterStore } from './model/parameters.ts';
 export { type Preset, PRESETS } from './model/presets.ts';
@@ -59,6 +60,8 @@ export { Registry } from './registry.ts';
 export type { FloatArray } from './tensor/dtype.ts';
 export { evaluateSource } from './training/evaluate.ts';
 export type { RunObserver, RunPlan, RunRecord, RunSummary } from './training/events.ts';
+export { groupOptions, parameterRuns, type ParameterRun, parameterSettings } from './training/parameter-groups.ts';
 export { planRun, resume, train } from './training/run.ts';
 export type { RunSettings } from './training/settings.ts';
 export { Trainer, type TrainerOptions, type TrainingStep } from './training/trainer.ts';
+export { runTrial, type TrialOptions, type TrialResult } from './training/trial.ts';

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { builtinBackends } from '../backends/index.ts';
 import { listedSpecs, parseFactors } from '../cli/compare/lists.ts';
 import { comparisonRows, markdownTable } from '../cli/compare/tables.ts';
-import type { EntryResult } from '../cli/compare/run-trials.ts';
+import { type EntryResult, runTrials } from '../cli/compare/run-trials.ts';
 import { learningRateFor, scheduleFor } from '../cli/optimizer-defaults.ts';
 import { createGemmoe } from '../core/container.ts';
 import { PRESETS } from '../core/model/presets.ts';
@@ -116,6 +116,20 @@ describe('gemmoe compare', () => {
     const { schedules = [] } = await compare('--schedules', 'constant;wsd', '--optimizer', 'sgd');
     expect(schedules.map(({ spec }) => spec)).toEqual(['constant', 'wsd']);
     expect(schedules[0].stateShare).toBe(0);
+  });
+
+  test('stopped, it prints what is finished', async () => {
+    const abort = new AbortController();
+    const settings = settingsOf({ evalWindows: 2 });
+    const plan = {
+      entries: ['constant', 'linear', 'wsd'].map((schedule) => ({
+        ...{ spec: schedule, description: '', settings: { ...settings, schedule } },
+      })),
+      ...{ seeds: 2, factors: [1], signal: abort.signal, onTrial: () => undefined },
+      onStep: (text: string) => text.startsWith('3/6') && abort.abort(),
+    };
+    const results = await runTrials(plan, services);
+    expect(results.map((result) => result?.losses.length ?? null)).toEqual([1, 1, null]);
   });
 
   test('prints a table, also as Markdown', async () => {

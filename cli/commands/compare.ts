@@ -89,13 +89,14 @@ export const compare: Command = {
     const found: Record<string, unknown> = {};
     let first = 0;
     for (const { heading, entries: listed } of comparisons) {
-      const part = results.slice(first, (first += listed.length));
+      const part = results.slice(first, (first += listed.length)).filter((result) => result !== null);
+      if (part.length === 0) continue;
       const rows = comparisonRows(heading, part);
       terminal.print();
       for (const line of options.markdown ? markdownTable(rows) : table(rows)) terminal.print(line);
       found[`${heading}s`] = part;
     }
     terminal.result({ settings: entries[0].settings, ...found, backend: backendOf(services) });
-    return 0;
+    return signal.aborted ? 130 : 0;
   },
 };

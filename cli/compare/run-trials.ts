@@ -47,38 +47,54 @@ export interface TrialPlan {
 /** Steps that are thrown away first: they compile the kernels. */
 const WARM_STEPS = 3;
 
-/** Runs all trials and takes each entry at its best rate. @throws GemmoeError when the signal stops it */
-export async function runTrials(plan: TrialPlan, services: RunServices): Promise<EntryResult[]> {
-  const { entries, seeds, factors, signal } = plan;
-  const first = entries[0].settings;
-  await runTrial({ ...first, steps: WARM_STEPS, evalWindows: 1, schedule: 'constant' }, services, { signal });
-  const trials = entries.map((entry) => factors.map((factor) => ({ entry, factor, results: [] as TrialResult[] })));
-  const total = seeds * trials.flat().length;
-  let done = 0;
-  for (let seed = 0; seed < seeds; seed++) {
-    for (const { entry, factor, results } of trials.flat()) {
-      const { settings, spec } = entry;
-      const changed = { ...settings, learningRate: settings.learningRate * factor, seed: settings.seed + seed };
-      const name = `${++done}/${total}  ${spec}  rate ${shortRate(changed.learningRate)}  seed ${changed.seed}`;
-      const onStep = (step: number, loss: number) =>
-        plan.onStep(`${name}  step ${step}/${settings.steps}  loss ${loss.toFixed(3)}`);
-      const result = await runTrial(changed, services, { signal, onStep });
-      results.push(result);
-      plan.onTrial(
-        `${name}  ${result.loss === null ? `diverged at step ${result.steps + 1}` : `loss ${result.loss.toFixed(3)}`}`,
-      );
-    }
-  }
-  return trials.map((ofEntry) =>
-    bestOf(ofEntry.map(({ entry, factor, results }) => summarised(entry, factor, results))),
-  );
+interface Trials {
+  readonly entry: Entry;
+  readonly factor: number;
+  readonly results: TrialResult[];
 }
 
-function summarised(
-  { spec, description, settings }: Entry,
-  factor: number,
-  results: readonly TrialResult[],
-): EntryResult {
+/**
+ * Runs all trials and takes each entry at its best rate. When the signal stops it, what was finished counts: entries without
+ * any result are null.
+ */
+export async function runTrials(plan: TrialPlan, services: RunServices): Promise<(EntryResult | null)[]> {
+  const { entries, factors, signal } = plan;
+  const trials = entries.map((entry) => factors.map((factor): Trials => ({ entry, factor, results: [] })));
+  try {
+    await runRounds(trials.flat(), plan, services);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+  return trials.map((ofEntry) => {
+    const finished = ofEntry.filter(({ results }) => results.length > 0);
+    return finished.length === 0 ? null : bestOf(finished.map(summarised));
+  });
+}
+
+/** Every trial of a seed, then those of the next. */
+async function runRounds(trials: readonly Trials[], plan: TrialPlan, services: RunServices): Promise<void> {
+  const { seeds, signal, onStep, onTrial } = plan;
+  const { settings: first } = trials[0].entry;
+  await runTrial({ ...first, steps: WARM_STEPS, evalWindows: 1, schedule: 'constant' }, services, { signal });
+  let done = 0;
+  for (let seed = 0; seed < seeds; seed++) {
+    for (const { entry, factor, results } of trials) {
+      const { settings, spec } = entry;
+      const changed = { ...settings, learningRate: settings.learningRate * factor, seed: settings.seed + seed };
+      const name = `${++done}/${seeds * trials.length}  ${spec}  rate ${shortRate(changed.learningRate)}  seed ${changed.seed}`;
+      const result = await runTrial(changed, services, {
+        signal,
+        onStep: (step, loss) => onStep(`${name}  step ${step}/${settings.steps}  loss ${loss.toFixed(3)}`),
+      });
+      results.push(result);
+      const end = result.loss === null ? `diverged at step ${result.steps + 1}` : `loss ${result.loss.toFixed(3)}`;
+      onTrial(`${name}  ${end}`);
+    }
+  }
+}
+
+function summarised({ entry, factor, results }: Trials): EntryResult {
+  const { spec, description, settings } = entry;
   const losses = results.map(({ loss }) => loss);
   const finite = losses.filter((loss) => loss !== null);
   const learningRate = settings.learningRate * factor;
