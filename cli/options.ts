@@ -21,6 +21,7 @@ const count = z.int().nonnegative();
 const size = z.int().positive();
 const rate = z.number().positive();
 const amount = z.number().nonnegative();
+const share = z.number().min(0).max(1);
 
 /** A number option. */
 function number<S extends z.ZodType>(schema: S, description: string, defaultText?: string) {
@@ -191,20 +192,37 @@ const GENERATION = {
   sampler: text(
     string.default('hf'),
     'CHAIN',
-    'hf or llamacpp (orders for the options below), or samplers `NAME[:KEY=VALUE,…];…`, see `gemmoe plugins`',
+    'hf or llamacpp (their order and defaults for the options below), or samplers `NAME[:KEY=VALUE,…];…`, see `gemmoe plugins`',
   ),
-  temperature: number(z.number().nonnegative().optional(), '0 is greedy', 'the model’s, else 0.8'),
-  topK: number(count.optional(), 'keep the k most likely tokens; 0 keeps all', 'the model’s'),
+  temperature: number(
+    z.number().nonnegative().optional(),
+    'draw from the probabilities at this temperature; 0 is greedy',
+    'the model’s, else greedy with hf and 0.8 with llamacpp',
+  ),
+  topK: number(
+    count.optional(),
+    'keep the k most likely tokens; 0 keeps all',
+    'the model’s, else 50 with hf and 40 with llamacpp',
+  ),
   topP: number(
-    z.number().min(0).max(1).optional(),
+    share.gt(0).optional(),
     'keep the most likely tokens that reach p',
-    'the model’s, else 0.95',
+    'the model’s, else 1 with hf and 0.95 with llamacpp',
   ),
   minP: number(
-    z.number().min(0).max(1).optional(),
+    share.optional(),
     'keep tokens at least p times as likely as the likeliest',
-    'the model’s',
+    'the model’s, else 0 with hf and 0.05 with llamacpp',
   ),
+  typicalP: number(share.gt(0).optional(), 'keep tokens of about average surprise that reach p', 'the model’s'),
+  topNSigma: number(z.number().nonnegative().optional(), 'keep logits within n deviations of the largest; 0 keeps all'),
+  xtcProbability: number(share.optional(), 'how often the top choices are excluded (XTC)'),
+  mirostat: number(rate.optional(), 'draw with mirostat 2 and this target surprise in bits, in place of other filters'),
+  repetitionPenalty: number(rate.optional(), 'divides the logits of tokens that were there; 1 is none', 'the model’s'),
+  frequencyPenalty: number(z.number().optional(), 'lowers a logit for every time its token was there'),
+  presencePenalty: number(z.number().optional(), 'lowers the logits of tokens that were there'),
+  penaltyLastN: number(size.optional(), 'newest tokens that penalties look at', 'all with hf, 64 with llamacpp'),
+  dryMultiplier: number(z.number().nonnegative().optional(), 'strength of the penalty on prolonged repetitions (DRY)'),
   system: text(string.optional(), 'TEXT', 'what a conversation begins with, as the system message'),
   template: text(string.optional(), 'FILE', 'chat template, a Jinja file', 'the model’s own'),
   ignoreEos: flag('write on when the model ends its text'),

@@ -78,7 +78,11 @@ function unknownOption(name: string, key: string, known: readonly string[]): Gem
 
 /** The value that a schema wants, tried as what it is, as a number and as a truth value; the text where none fits. */
 function coerce(schema: z.ZodType, text: string): unknown {
-  if (schema.safeParse(text).success) return text;
+  const asText = schema.safeParse(text);
+  // text is what it wants, if not this one: its own words say why
+  if (asText.success || asText.error.issues[0].code === 'custom' || asText.error.issues[0].code === 'invalid_format') {
+    return text;
+  }
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (!Number.isNaN(value)) return value;
   if (text === 'true' || text === 'false') return text === 'true';

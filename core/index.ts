@@ -24,7 +24,8 @@ export {
   Generator,
 } from './generation/generator.ts';
 export { PrefixCache } from './generation/prefix-cache.ts';
-export { type ChainSettings, createChain, type SamplerChain } from './generation/sampler-chain.ts';
+export type { ChainSettings } from './generation/chain-presets.ts';
+export { createChain, type SamplerChain } from './generation/sampler-chain.ts';
 export {
   bindKernels,
   IGNORE_INDEX,
@@ -45,6 +46,7 @@ export {
   definePlugin,
   defineSampler,
   defineScheduler,
+  type GenerationContext,
   type Optimizer,
   OptimizerContribution,
   type Plugin,

@@ -3,6 +3,7 @@
 import type { ServiceIdentifier } from 'inversify';
 import type { z } from 'zod';
 import type { BackendContribution } from './backend.ts';
+import type { Tokenizer } from './data/tokenizer.ts';
 import type { Kernels } from './kernels.ts';
 import type { ParameterStore } from './model/parameters.ts';
 import type { Random } from './random.ts';
@@ -37,11 +38,17 @@ export type Sampler =
   | { readonly kind: 'transform'; apply(logits: FloatArray, context: SamplingContext): void }
   | { readonly kind: 'pick'; pick(logits: FloatArray, context: SamplingContext): number };
 
+/** What a sampler is made for. */
+export interface GenerationContext {
+  /** (optional) The model's tokenizer, for samplers that are told of text. */
+  readonly tokenizer?: Tokenizer | undefined;
+}
+
 export interface SamplerContribution<O extends Options = Options> extends Named {
   /** Settings with their defaults; absent where there are none. */
   readonly options?: O;
-  /** A fresh sampler for one generated sequence; it may keep state between tokens. */
-  create(options: z.infer<O>): Sampler;
+  /** A fresh sampler for one generated sequence; it may keep state and buffers between tokens. */
+  create(options: z.infer<O>, context: GenerationContext): Sampler;
 }
 
 // ---------------------------------------------------------------- optimizers

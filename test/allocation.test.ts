@@ -1,6 +1,6 @@
 // After the first step of a shape, training and decoding make no typed array, not even a view.
 
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { KvCache } from '../core/model/kv-cache.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
@@ -9,43 +9,7 @@ import { parseOptions } from '../core/config.ts';
 import { Trainer, type TrainerOptions } from '../core/training/trainer.ts';
 import { builtinPlugins } from '../plugins/index.ts';
 import { referenceKernels } from './support/kernels.ts';
-
-const NAMES = ['Float32Array', 'Float64Array', 'Int32Array', 'Uint8Array', 'Uint16Array', 'Uint32Array'] as const;
-const originals = NAMES.map((name) => [name, globalThis[name]] as const);
-const typedArray = Object.getPrototypeOf(Int32Array.prototype) as { subarray: unknown; slice: unknown };
-const { subarray, slice } = typedArray;
-
-afterEach(() => {
-  Object.assign(globalThis, Object.fromEntries(originals));
-  Object.assign(typedArray, { subarray, slice });
-});
-
-/** Typed arrays that `work` makes, by constructor, `subarray` or `slice`. */
-function arraysMadeBy(work: () => void): number {
-  let made = 0;
-  for (const [name, original] of originals) {
-    const counting: typeof original = new Proxy(original, {
-      construct(target, args, newTarget): object {
-        made++;
-        return Reflect.construct(target, args, newTarget === counting ? target : newTarget) as object;
-      },
-    });
-    Object.assign(globalThis, { [name]: counting });
-  }
-  for (const [name, original] of [
-    ['subarray', subarray],
-    ['slice', slice],
-  ] as const) {
-    typedArray[name] = function counted(this: unknown, ...args: unknown[]) {
-      made++;
-      return (original as (...args: unknown[]) => unknown).apply(this, args);
-    };
-  }
-  work();
-  Object.assign(globalThis, Object.fromEntries(originals));
-  Object.assign(typedArray, { subarray, slice });
-  return made;
-}
+import { typedArraysMadeBy } from './support/typed-arrays.ts';
 
 const [B, T] = [2, 8];
 
@@ -56,7 +20,7 @@ function makeModel(): Transformer {
 }
 
 test('the count sees what is made', () => {
-  expect(arraysMadeBy(() => void new Float32Array(4).subarray(1))).toBe(2);
+  expect(typedArraysMadeBy(() => void new Float32Array(4).subarray(1))).toBe(2);
 });
 
 test.each(builtinPlugins.optimizers ?? [])('a training step with $name', (contribution) => {
@@ -68,7 +32,7 @@ test.each(builtinPlugins.optimizers ?? [])('a training step with $name', (contri
   const step = () => void trainer.step(ids, ids, B, T);
   step();
   step(); // experts may get more rows than in the first
-  expect(arraysMadeBy(step)).toBe(0);
+  expect(typedArraysMadeBy(step)).toBe(0);
 });
 
 test.each<[string, TrainerOptions]>([
@@ -101,5 +65,5 @@ test('a decoding step', () => {
   );
   const step = () => void model.forward(id, 1, 1, { cache, logits: 'last' });
   step();
-  expect(arraysMadeBy(step)).toBe(0);
+  expect(typedArraysMadeBy(step)).toBe(0);
 });

@@ -10,10 +10,9 @@ import {
   specialTokensOf,
   type TemplateSource,
 } from '../../core/generation/chat-template.ts';
-import { createChain } from '../../core/generation/sampler-chain.ts';
 import { ChatInput } from '../chat-input.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
-import { chainSettings, refuseUnreadOptions, stopIds } from '../sampling.ts';
+import { chooseSampler, refuseUnreadOptions, SAMPLER_OPTIONS, stopIds } from '../sampling.ts';
 import { backendLine, backendOf, openModel, startServices } from '../services.ts';
 import type { Terminal } from '../terminal.ts';
 
@@ -116,20 +115,7 @@ class Conversation {
 export const chat: Command = {
   name: 'chat',
   summary: 'talk with a model that has a chat template',
-  options: [
-    'model',
-    'system',
-    'template',
-    'maxNewTokens',
-    'sampler',
-    'temperature',
-    'topK',
-    'topP',
-    'minP',
-    'seed',
-    'backend',
-    'plugin',
-  ],
+  options: ['model', 'system', 'template', 'maxNewTokens', ...SAMPLER_OPTIONS, 'seed', 'backend', 'plugin'],
   examples: [
     'gemmoe chat --model DIR',
     'gemmoe chat --model DIR --system "Answer briefly." --temperature 0.6',
@@ -147,15 +133,15 @@ export const chat: Command = {
         'a conversation is text: name another model',
       );
     }
-    const settings = chainSettings(options, generation);
-    const chain = (answer: number) => createChain(options.sampler, services.samplers, options.seed + answer, settings);
+    const ends = [
+      ...stopIds(generation, original, tokenizer),
+      ...(tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText]),
+    ];
+    const chain = chooseSampler(context, services, { model, generation, tokenizer, stopIds: ends });
     const session = new ChatSession({
       ...{ model, tokenizer, system: options.system, sampler: chain, maxNewTokens: options.maxNewTokens },
       template: new ChatTemplate(templateOf(context, directory), specialTokensOf(directory)),
-      stopIds: [
-        ...stopIds(generation, original, tokenizer),
-        ...(tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText]),
-      ],
+      stopIds: ends,
     });
     if (process.stdin.isTTY) {
       terminal.note(`${directory}; ${chain(0).description}; ${backendLine(services)}; /help for help`);

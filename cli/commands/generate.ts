@@ -2,11 +2,10 @@
 
 import { GemmoeError } from '../../core/errors.ts';
 import { Generator } from '../../core/generation/generator.ts';
-import { createChain } from '../../core/generation/sampler-chain.ts';
 import type { Tokenizer } from '../../core/data/tokenizer.ts';
 import type { Command } from '../command.ts';
 import type { OptionValues } from '../options.ts';
-import { chainSettings, refuseUnreadOptions, stopIds } from '../sampling.ts';
+import { chooseSampler, refuseUnreadOptions, SAMPLER_OPTIONS, stopIds } from '../sampling.ts';
 import { backendLine, backendOf, openModel, startServices } from '../services.ts';
 
 function parsePromptIds(text: string): number[] {
@@ -44,11 +43,7 @@ export const generate: Command = {
     'prompt',
     'promptIds',
     'maxNewTokens',
-    'sampler',
-    'temperature',
-    'topK',
-    'topP',
-    'minP',
+    ...SAMPLER_OPTIONS,
     'seed',
     'ignoreEos',
     'overflow',
@@ -67,7 +62,8 @@ export const generate: Command = {
     using services = await startServices(context);
     const { model, tokenizer, directory, generation, original } = openModel(context, services.kernels);
     const prompt = promptOf(options, tokenizer, directory);
-    const sampler = createChain(options.sampler, services.samplers, options.seed, chainSettings(options, generation));
+    const ends = stopIds(generation, original, tokenizer);
+    const sampler = chooseSampler(context, services, { model, generation, tokenizer, stopIds: ends })(0);
     const ids: number[] = [];
     let text = '';
     if (options.prompt !== undefined) terminal.write(options.prompt);
@@ -75,7 +71,7 @@ export const generate: Command = {
     const written = new Generator(model, tokenizer).generate(prompt, {
       sampler,
       maxNewTokens: options.maxNewTokens,
-      stopIds: options.ignoreEos ? [] : stopIds(generation, original, tokenizer),
+      stopIds: options.ignoreEos ? [] : ends,
       overflow: options.overflow,
       signal,
     });

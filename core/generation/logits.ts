@@ -11,18 +11,22 @@ export function largestLogit(logits: FloatArray): number {
     else if (Number.isNaN(logits[i])) throw notANumber(i);
   }
   if (best >= 0) return best;
-  throw new GemmoeError(
-    'usage',
-    'no token can be chosen: every logit is -Infinity',
-    'a sampler of the chain removes every token: loosen it or leave it out',
-  );
+  throw nothingLeft();
 }
 
-function notANumber(id: number): GemmoeError {
+export function notANumber(id: number): GemmoeError {
   return new GemmoeError(
     'diverged',
     `no token can be chosen: the logit of id ${id} is NaN`,
     'the weights of the model are broken, as when training diverged: use an earlier checkpoint',
+  );
+}
+
+export function nothingLeft(): GemmoeError {
+  return new GemmoeError(
+    'usage',
+    'no token can be chosen: every logit is -Infinity',
+    'a sampler of the chain removes every token: loosen it or leave it out',
   );
 }
 
@@ -31,24 +35,26 @@ export function keepOnly(logits: FloatArray, id: number): void {
   for (let i = 0; i < logits.length; i++) if (i !== id) logits[i] = -Infinity;
 }
 
-/** Removes all but the `count` largest logits, the smallest of which is `threshold`; of equals, the lowest ids stay. */
-export function keepLargest(logits: FloatArray, count: number, threshold: number): void {
-  let ties = count;
-  for (let i = 0; i < logits.length; i++) if (logits[i] > threshold) ties--;
-  for (let i = 0; i < logits.length; i++) {
-    if (logits[i] > threshold || (logits[i] === threshold && ties-- > 0)) continue;
-    logits[i] = -Infinity;
-  }
+/** Removes every token whose logit is below `threshold`. */
+export function keepFrom(logits: FloatArray, threshold: number): void {
+  for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = -Infinity;
 }
 
-/** Sorts copies of logits in one buffer of its own: a sort of plain values is several times faster than one of ids. */
-export class LogitSorter {
-  private buffer = new Float64Array(0);
+/** @throws GemmoeError when `owner` was given an id that is no row of the logits */
+export function checkIds(owner: string, ids: readonly number[], vocabSize: number): void {
+  const strange = ids.find((id) => id >= vocabSize);
+  if (strange === undefined) return;
+  throw new GemmoeError(
+    'usage',
+    `${owner}: token id ${strange} is outside the vocabulary of ${vocabSize}`,
+    `ids run from 0 to ${vocabSize - 1}`,
+  );
+}
 
-  /** The logits in rising order, NaN last; valid until the next call. */
-  rising(logits: FloatArray): Float64Array {
-    if (this.buffer.length !== logits.length) this.buffer = new Float64Array(logits.length);
-    this.buffer.set(logits);
-    return this.buffer.sort();
-  }
+/** Divides the logits by a temperature; one so low that the quotients leave float32, as 0, keeps only the largest. */
+export function divideLogits(logits: FloatArray, temperature: number): void {
+  const best = largestLogit(logits);
+  // several tokens would become equally infinite
+  if (!Number.isFinite(Math.fround(logits[best] / temperature))) keepOnly(logits, best);
+  else for (let i = 0; i < logits.length; i++) logits[i] /= temperature;
 }

@@ -3,36 +3,11 @@
 import { inspect } from 'node:util';
 import { parseOptionsText, parseSpec } from '../config.ts';
 import { GemmoeError, messageOf } from '../errors.ts';
-import type { Sampler, SamplerContribution } from '../plugin.ts';
+import type { GenerationContext, Sampler, SamplerContribution, SamplingContext } from '../plugin.ts';
 import { Random } from '../random.ts';
 import type { Registry } from '../registry.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
-
-/** Settings that the presets place in their order; a missing one leaves its link out. */
-export interface ChainSettings {
-  readonly temperature?: number | undefined;
-  readonly topK?: number | undefined;
-  readonly topP?: number | undefined;
-  readonly minP?: number | undefined;
-}
-
-const LINKS = {
-  temperature: ({ temperature }: ChainSettings) => temperature !== undefined && `temperature:value=${temperature}`,
-  topK: ({ topK }: ChainSettings) => topK !== undefined && `top-k:k=${topK}`,
-  topP: ({ topP }: ChainSettings) => topP !== undefined && `top-p:p=${topP}`,
-  minP: ({ minP }: ChainSettings) => minP !== undefined && `min-p:p=${minP}`,
-};
-
-/** Orders that others use: transformers divides by the temperature first, llama.cpp last. */
-export const CHAIN_PRESETS: Readonly<Record<string, (settings: ChainSettings) => string>> = {
-  hf: (settings) => joined(settings, ['temperature', 'topK', 'topP', 'minP']),
-  llamacpp: (settings) => joined(settings, ['topK', 'topP', 'minP', 'temperature']),
-};
-
-function joined(settings: ChainSettings, order: readonly (keyof typeof LINKS)[]): string {
-  const links = order.map((link) => LINKS[link](settings)).filter((link) => link !== false);
-  return [...links, 'sample'].join(';');
-}
+import { CHAIN_PRESETS, type ChainSettings, presetChain } from './chain-presets.ts';
 
 /** What a chain is told about the text so far. */
 export interface ChainContext {
@@ -42,11 +17,11 @@ export interface ChainContext {
   readonly step: number;
 }
 
-/** One sampler of a chain and the randomness that is its own. */
+/** One sampler of a chain and what it is told: the randomness is its own, the rest is set for each token. */
 interface Link {
   readonly name: string;
   readonly sampler: Sampler;
-  readonly random: Random;
+  readonly told: { -readonly [Key in keyof SamplingContext]: SamplingContext[Key] };
 }
 
 /** A chain for one sequence; its samplers may keep state between tokens. */
@@ -66,8 +41,10 @@ export class SamplerChain {
    * @throws GemmoeError when nothing is left to pick, or naming the sampler that throws or picks no id
    */
   next(logits: FloatArray, context: ChainContext): number {
-    for (const { name, sampler, random } of this.links) {
-      const told = { ...context, random };
+    for (const { name, sampler, told } of this.links) {
+      told.ids = context.ids;
+      told.promptLength = context.promptLength;
+      told.step = context.step;
       try {
         if (sampler.kind === 'pick') return checkPick(name, sampler.pick(logits, told), logits.length);
         sampler.apply(logits, told);
@@ -91,8 +68,9 @@ function pluginError(name: string, what: string, error: unknown): GemmoeError {
 }
 
 /**
- * Makes a chain from `name:key=value,…;…` or the name of a preset, which `settings` fill. A chain that ends in no pick gets
- * `sample`.
+ * Makes a chain from `name:key=value,…;…` or the name of a preset, `hf` or `llamacpp`, which `settings` fill. A chain that
+ * ends in no pick gets `sample`.
+ * @param context the tokenizer, where samplers are told of text
  * @throws GemmoeError for unknown samplers and options, and a pick that is not last
  */
 export function createChain(
@@ -100,13 +78,14 @@ export function createChain(
   samplers: Registry<SamplerContribution>,
   seed: number,
   settings: ChainSettings = {},
+  context: GenerationContext = {},
 ): SamplerChain {
   const preset = Object.hasOwn(CHAIN_PRESETS, text) ? CHAIN_PRESETS[text] : undefined;
-  const names = (preset?.(settings) ?? text).split(';').map((name) => name.trim());
-  const made = names.map((name) => createSampler(name, samplers));
+  const names = (preset ? presetChain(preset, settings) : text).split(';').map((name) => name.trim());
+  const made = names.map((name) => createSampler(name, samplers, context));
   if (made.at(-1)?.kind !== 'pick') {
     names.push('sample');
-    made.push(createSampler('sample', samplers));
+    made.push(createSampler('sample', samplers, context));
   }
   const early = made.findIndex(({ kind }) => kind === 'pick');
   if (early < made.length - 1) {
@@ -119,18 +98,18 @@ export function createChain(
   const links = made.map((sampler, i) => ({
     name: parseSpec(names[i]).name,
     sampler,
-    random: new Random(seed, `sampling ${i}`),
+    told: { ids: [], promptLength: 0, step: 0, random: new Random(seed, `sampling ${i}`) },
   }));
   return new SamplerChain(names.join(';'), links);
 }
 
-function createSampler(text: string, samplers: Registry<SamplerContribution>): Sampler {
+function createSampler(text: string, samplers: Registry<SamplerContribution>, context: GenerationContext): Sampler {
   const { name, rest } = parseSpec(text);
   const contribution = samplers.get(name);
   const options = parseOptionsText(contribution, rest);
   let sampler: Sampler;
   try {
-    sampler = contribution.create(options);
+    sampler = contribution.create(options, context);
   } catch (error) {
     throw pluginError(name, 'throws when it is made', error);
   }

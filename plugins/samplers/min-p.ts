@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { defineSampler } from '../../core/plugin.ts';
-import { largestLogit } from '../../core/generation/logits.ts';
+import { keepFrom, largestLogit } from '../../core/generation/logits.ts';
 
 /** Removes logits below max + ln p; 0 keeps all. */
 export const minP = defineSampler({
@@ -12,9 +12,7 @@ export const minP = defineSampler({
   create: ({ p }) => ({
     kind: 'transform',
     apply(logits) {
-      if (p === 0) return;
-      const threshold = logits[largestLogit(logits)] + Math.log(p);
-      for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = -Infinity;
+      if (p > 0) keepFrom(logits, logits[largestLogit(logits)] + Math.log(p));
     },
   }),
 });

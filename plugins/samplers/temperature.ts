@@ -2,20 +2,12 @@
 
 import { z } from 'zod';
 import { defineSampler } from '../../core/plugin.ts';
-import { keepOnly, largestLogit } from '../../core/generation/logits.ts';
+import { divideLogits } from '../../core/generation/logits.ts';
 
 /** Divides the logits. */
 export const temperature = defineSampler({
   name: 'temperature',
   description: 'divides the logits; 0 is greedy',
   options: z.strictObject({ value: z.number().nonnegative().default(0.8) }),
-  create: ({ value }) => ({
-    kind: 'transform',
-    apply(logits) {
-      const best = largestLogit(logits);
-      // a quotient beyond float32 would make several tokens equally infinite
-      if (!Number.isFinite(Math.fround(logits[best] / value))) keepOnly(logits, best);
-      else for (let i = 0; i < logits.length; i++) logits[i] /= value;
-    },
-  }),
+  create: ({ value }) => ({ kind: 'transform', apply: (logits) => divideLogits(logits, value) }),
 });

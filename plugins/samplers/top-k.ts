@@ -2,7 +2,8 @@
 
 import { z } from 'zod';
 import { defineSampler } from '../../core/plugin.ts';
-import { LogitSorter } from '../../core/generation/logits.ts';
+import { keepFrom } from '../../core/generation/logits.ts';
+import { LargestValues } from '../../core/generation/selection.ts';
 
 /** Removes all logits below the k-th largest; 0 keeps all. */
 export const topK = defineSampler({
@@ -10,13 +11,11 @@ export const topK = defineSampler({
   description: 'keeps the k most likely tokens; 0 keeps all',
   options: z.strictObject({ k: z.int().nonnegative().default(40) }),
   create({ k }) {
-    const sorter = new LogitSorter();
+    const largest = new LargestValues();
     return {
       kind: 'transform',
       apply(logits) {
-        if (k === 0 || k >= logits.length) return;
-        const threshold = sorter.rising(logits)[logits.length - k];
-        for (let i = 0; i < logits.length; i++) if (logits[i] < threshold) logits[i] = -Infinity;
+        if (k > 0 && k < logits.length) keepFrom(logits, largest.kth(logits, k));
       },
     };
   },

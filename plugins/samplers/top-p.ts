@@ -2,28 +2,30 @@
 
 import { z } from 'zod';
 import { defineSampler } from '../../core/plugin.ts';
-import { keepLargest, largestLogit, LogitSorter } from '../../core/generation/logits.ts';
+import { Candidates } from '../../core/generation/candidates.ts';
+import { MassSelection } from '../../core/generation/selection.ts';
 
-/** Removes the tail; the token that crosses p stays, and at least one token does. */
+/** Removes the tail; the token that crosses p stays, and at least one token does. Of equals, the lowest ids stay. */
 export const topP = defineSampler({
   name: 'top-p',
   description: 'keeps the most likely tokens that together reach probability p; 1 keeps all',
-  options: z.strictObject({ p: z.number().min(0).max(1).default(0.95) }),
+  options: z.strictObject({ p: z.number().gt(0).max(1).default(0.95) }),
   create({ p }) {
-    const sorter = new LogitSorter();
+    const candidates = new Candidates();
+    const nucleus = new MassSelection();
     return {
       kind: 'transform',
       apply(logits) {
         if (p >= 1) return;
-        const max = logits[largestLogit(logits)];
-        const rising = sorter.rising(logits);
-        let total = 0;
-        for (let i = 0; i < rising.length; i++) total += Math.exp(rising[i] - max);
-        let first = rising.length;
-        let reached = 0;
-        do reached += Math.exp(rising[--first] - max);
-        while (reached < p * total && first > 0);
-        keepLargest(logits, rising.length - first, rising[first]);
+        const total = candidates.gather(logits).weigh();
+        const { count, ids, logits: keys } = candidates;
+        for (let i = 0; i < count; i++) keys[i] = -keys[i];
+        nucleus.select(keys, candidates.probabilities, count, p * total);
+        let { ties } = nucleus;
+        for (let i = 0; i < count; i++) {
+          if (keys[i] < nucleus.threshold || (keys[i] === nucleus.threshold && ties-- > 0)) continue;
+          logits[ids[i]] = -Infinity;
+        }
       },
     };
   },
