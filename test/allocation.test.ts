@@ -50,7 +50,7 @@ test.each<[string, TrainerOptions]>([
   const step = () => void trainer.step(ids, ids, B / (options.accumulate ?? 1), T);
   step();
   step();
-  expect(arraysMadeBy(step)).toBe(0);
+  expect(typedArraysMadeBy(step)).toBe(0);
 });
 
 test('a decoding step', () => {
