@@ -491,8 +491,16 @@ export interface Kernels {
    * triple (a, b, c) of `coefficients` in turn, X = aX + (bA + cA²)X with A = X·Xᵀ, or, where rows > columns, the same from
    * the right with A = Xᵀ·X. With the right coefficients X comes near the orthogonal matrix U·Vᵀ of X = U·S·Vᵀ.
    * `scratch` (at least `newtonSchulzScratch(rows, columns)` elements) is overwritten; nothing around the matrices is touched.
+   * `rounded` (default false) lets a backend with instructions for bfloat16 round the operands of the products to it: the
+   * direction needs no more, and Jordan et al. run it so; other backends pass it over.
    */
-  newtonSchulz(x: FloatArray, batch: MatrixBatch, coefficients: Float64Array, scratch: FloatArray): void;
+  newtonSchulz(
+    x: FloatArray,
+    batch: MatrixBatch,
+    coefficients: Float64Array,
+    scratch: FloatArray,
+    rounded?: boolean,
+  ): void;
   /**
    * NorMuon's second step (Li et al. 2025), in place: rows r of all matrices, counted through the batch, are evened out by
    * v[r] = β₂v[r] + (1-β₂)·mean(x_r²), x_r /= √v[r] + 1e-8; each matrix is then brought back to its norm. v [matrices·rows].

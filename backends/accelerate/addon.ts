@@ -103,7 +103,14 @@ export interface NativeBackend extends SameKernels {
     E: number,
     K: number,
   ): void;
-  newtonSchulz(x: FloatArray, offsets: Float64Array, rows: number, columns: number, coefficients: Float64Array): void;
+  newtonSchulz(
+    x: FloatArray,
+    offsets: Float64Array,
+    rows: number,
+    columns: number,
+    coefficients: Float64Array,
+    rounded: boolean,
+  ): void;
   muonNormalise(
     x: FloatArray,
     offsets: Float64Array,

@@ -3,6 +3,7 @@
 
 import type { AttentionShape, Kernels } from '../../core/kernels.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
+import { PRECISIONS } from './options.ts';
 
 const SAME: readonly (keyof SameKernels)[] = [
   'linear',
@@ -54,6 +55,7 @@ function fieldsOf(s: AttentionShape): [number, number, number, number, number, n
 /** Every kernel that the addon brings. */
 export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
   const same = Object.fromEntries(SAME.map((name) => [name, native[name]])) as unknown as SameKernels;
+  const hasBf16 = ((native.nativePrecisions >> PRECISIONS.indexOf('bf16')) & 1) === 1;
   return {
     ...same,
     attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, shape) {
@@ -73,8 +75,8 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
     dispatch({ experts, offsets, rows, slots }, N, { numExperts, topK }) {
       native.dispatch(experts, offsets, rows, slots, N, numExperts, topK);
     },
-    newtonSchulz(x, { offsets, rows, columns }, coefficients) {
-      native.newtonSchulz(x, offsets, rows, columns, coefficients);
+    newtonSchulz(x, { offsets, rows, columns }, coefficients, _scratch, rounded = false) {
+      native.newtonSchulz(x, offsets, rows, columns, coefficients, rounded && hasBf16);
     },
     muonNormalise(x, { offsets, rows, columns }, v, beta2) {
       native.muonNormalise(x, offsets, rows, columns, v, beta2);

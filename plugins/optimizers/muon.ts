@@ -17,6 +17,10 @@ const options = z.strictObject({
   momentumWarmup: z.int().nonnegative().default(0).describe('steps over which the momentum rises from 0.85'),
   iterations: z.int().min(1).max(20).default(5).describe('Newton–Schulz steps'),
   coefficients: z.enum(ITERATIONS).default('jordan').describe('polynomials of the Newton–Schulz steps'),
+  rounded: z
+    .boolean()
+    .default(false)
+    .describe('Newton–Schulz in bfloat16 where the backend has instructions for it: the direction needs no more'),
   scale: z
     .enum(['original', 'match-rms'])
     .default('original')
@@ -77,7 +81,7 @@ export const muon = defineOptimizer({
         kernels.muonMomentum(gradient, m, offset, count, now, nesterov, gradientScale);
       }
       plan.batches.forEach((batch, i) => {
-        kernels.newtonSchulz(gradient, batch, coefficients, scratch);
+        kernels.newtonSchulz(gradient, batch, coefficients, scratch, settings.rounded);
         if (beta2 > 0) kernels.muonNormalise(gradient, batch, rows[i], beta2);
       });
       for (const { offset, count, settings: group, size } of plan.updateRuns) {

@@ -552,7 +552,9 @@ KERNEL(newtonSchulz) {
   const double* offsets = matrices(call, 1, length, rows, columns, count);
   const double* coefficients = call.doubles(4, "coefficients", 0);
   const long steps = static_cast<long>(call.length() / 3);
-  if (call.ok()) call.table().newtonSchulz(call.context(), x, offsets, count, rows, columns, coefficients, steps);
+  const bool rounded = call.flag(5, "rounded");
+  const int precision = rounded ? PRECISION_BF16 : call.context()->precision;
+  if (call.ok()) call.table().newtonSchulz(call.context(), x, offsets, count, rows, columns, coefficients, steps, precision);
   return nullptr;
 }
 

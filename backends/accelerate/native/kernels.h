@@ -110,7 +110,7 @@ struct KernelTable {
                double weightDecay, double gradientScale);
   void (*muonMomentum)(Context*, float* g, float* m, long count, double momentum, int nesterov, double gradientScale);
   void (*newtonSchulz)(Context*, float* x, const double* offsets, long count, long rows, long columns, const double* coefficients,
-                       long steps);
+                       long steps, int precision);
   void (*muonNormalise)(Context*, float* x, const double* offsets, long count, long rows, long columns, float* v, double beta2);
   void (*muonUpdate)(Context*, float* p, float* g, long count, double rate, double decay, int cautious);
   void (*toBf16)(Context*, uint16_t* out, const float* x, long count);
