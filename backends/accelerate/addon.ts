@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { Kernels } from '../../core/kernels.ts';
 import { messageOf } from '../../core/errors.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
+import { addonOfEnvironment } from './machine.ts';
 
 /** Kernels whose native form takes the same arguments as the contract. */
 export type SameKernels = Pick<
@@ -151,8 +152,11 @@ export interface Addon {
 const FOLDER = new URL(import.meta.url.endsWith('.ts') ? '../../dist/backends/accelerate/' : './', import.meta.url);
 
 /** Where the build puts the addon, and what it says of itself. */
-export const ADDON_FILE = fileURLToPath(new URL('gemmoe.node', FOLDER));
+export const BUILT_FILE = fileURLToPath(new URL('gemmoe.node', FOLDER));
 export const BUILD_RECORD = fileURLToPath(new URL('gemmoe.build.json', FOLDER));
+
+/** The addon that is loaded: GEMMOE_ADDON's, or the built one. */
+export const ADDON_FILE = addonOfEnvironment() ?? BUILT_FILE;
 
 /** What the last build did. */
 export interface BuildRecord {

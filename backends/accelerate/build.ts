@@ -18,7 +18,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { messageOf } from '../../core/errors.ts';
 import { abiVersion, architecture, compilerOfEnvironment, platform } from './machine.ts';
-import { ADDON_FILE, BUILD_RECORD, type BuildRecord, readBuildRecord } from './addon.ts';
+import { BUILT_FILE, BUILD_RECORD, type BuildRecord, readBuildRecord } from './addon.ts';
 
 /** An instruction-set level: how the kernels are compiled for it. */
 interface Level {
@@ -208,7 +208,7 @@ export async function buildAddon(options: BuildOptions = {}): Promise<BuildResul
     if (options.output === undefined) writeFileSync(BUILD_RECORD, JSON.stringify(made));
   };
   const refuse = (problem: string, compiler: string | null, inputs = ''): BuildResult => {
-    if (options.output === undefined) rmSync(ADDON_FILE, { force: true });
+    if (options.output === undefined) rmSync(BUILT_FILE, { force: true });
     record({ inputs, problem, compiler, levels: [] });
     return done(problem, compiler, []);
   };
@@ -223,14 +223,14 @@ export async function buildAddon(options: BuildOptions = {}): Promise<BuildResul
     const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' }).stdout;
     const inputs = inputsHash(sourceFolder(), [version, arch, abiVersion, levels, COMMON, KERNEL_FLAGS, options]);
     const last = readBuildRecord();
-    if (options.output === undefined && last?.inputs === inputs && last.problem === null && existsSync(ADDON_FILE)) {
+    if (options.output === undefined && last?.inputs === inputs && last.problem === null && existsSync(BUILT_FILE)) {
       return done(null, compiler, last.levels, true);
     }
     const folder = mkdtempSync(join(dirname(BUILD_RECORD), 'building-'));
     try {
       const known = await knownLevels(compiler, levels, options.flags ?? []);
       const names = known.map(({ name }) => name);
-      const said = await buildIn(folder, options.output ?? ADDON_FILE, compiler, known, options);
+      const said = await buildIn(folder, options.output ?? BUILT_FILE, compiler, known, options);
       if (said !== null) return refuse(`${compiler} could not compile it: ${firstError(said)}`, compiler, inputs);
       record({ inputs, problem: null, compiler, levels: names });
       return done(null, compiler, names);

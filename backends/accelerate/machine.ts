@@ -16,3 +16,8 @@ export function compilerOfEnvironment(): string | undefined {
 export function isaOfEnvironment(): string {
   return process.env['GEMMOE_ISA'] ?? '';
 }
+
+/** An addon to load in place of the built one: one for another machine, or with sanitizers. */
+export function addonOfEnvironment(): string | undefined {
+  return process.env['GEMMOE_ADDON'] || undefined;
+}

@@ -1,0 +1,466 @@
+// The native addon beyond the suites that every backend passes: each instruction set, threads, precisions, workers, bad arguments,
+// and a machine without a compiler.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { AccelerateBackend, accelerateBackend } from '../backends/accelerate/accelerate-backend.ts';
+import { addonUnavailable, loadAddon } from '../backends/accelerate/addon.ts';
+import { buildAddon } from '../backends/accelerate/build.ts';
+import { GemmoeError } from '../core/errors.ts';
+import { bindKernels, type Kernels } from '../core/kernels.ts';
+import { Random } from '../core/random.ts';
+import { describeKernels, describeMatmulBackend } from './conformance/index.ts';
+import { ROOT } from './support/golden.ts';
+import { backendNamed, referenceKernels, USABLE_BACKENDS } from './support/kernels.ts';
+
+const absent = addonUnavailable();
+if (absent !== undefined) test.skip(`accelerate: ${absent}`, () => {});
+
+const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-accelerate-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const create = (options: string) => accelerateBackend.create(options) as AccelerateBackend;
+
+function normal(length: number, stream: string): Float32Array {
+  const values = new Float32Array(length);
+  new Random(3, stream).fillNormal(values, 0, 1, 0);
+  return values;
+}
+
+describe.skipIf(absent !== undefined)('accelerate', () => {
+  const levels = absent === undefined ? loadAddon().levels().usable : [];
+
+  describe.each(levels)('with %s', (isa) => {
+    describeMatmulBackend(`accelerate:isa=${isa}`, () => create(`isa=${isa},threads=2`));
+    describeKernels(`accelerate:isa=${isa}`, () => bindKernels(create(`isa=${isa},threads=2`)), referenceKernels);
+
+    test('e^x is within 2 ulp from the smallest result to the largest', () => {
+      const x = Float32Array.from({ length: 200_000 }, (_, i) => -104.5 + (i * 194) / 200_000);
+      x.set([0, -0, 88.7228, 88.73, -87.33, -103.9, Infinity, -Infinity, NaN]);
+      const y = new Float32Array(x.length);
+      create(`isa=${isa},threads=1`).exponential(y, x);
+      let worst = 0;
+      for (let i = 0; i < x.length; i++) {
+        const exact = Math.exp(x[i]);
+        if (Number.isNaN(exact) || Math.fround(exact) === Infinity) expect(y[i]).toBe(Math.fround(exact));
+        else worst = Math.max(worst, Math.abs(y[i] - exact) / ulpOf(exact));
+      }
+      expect(worst).toBeLessThan(2);
+    });
+  });
+
+  test('GEMMOE_ISA and isa= refuse what cannot run', () => {
+    expect(() => create('isa=sse9')).toThrow(/instruction set sse9 cannot be used: it was not compiled/);
+  });
+
+  describe('threads', () => {
+    test.each([2, 3, 5])('%i give the bits of one', (threads) => {
+      const results = [1, threads].map((count) => everyParallelKernel(bindKernels(create(`threads=${count}`))));
+      for (const [i, array] of results[0].entries()) expect(results[1][i]).toEqual(array);
+    });
+
+    test('auto takes a number that the machine has', () => {
+      const { threads } = create('').describe();
+      expect(threads).toBeGreaterThanOrEqual(1);
+    });
+
+    test('many calls in a row, with pauses in which threads fall asleep', async () => {
+      const backend = create('threads=3');
+      const [n, size] = [128, 128 * 128];
+      const [a, b, c] = [normal(size, 'a'), normal(size, 'b'), new Float32Array(size)];
+      const product = () => {
+        backend.gemm(false, false, n, n, n, 1, a, 0, n, b, 0, n, 0, c, 0, n);
+        return Buffer.from(c.buffer.slice(0));
+      };
+      const first = product();
+      for (let i = 0; i < 200; i++) {
+        if (i % 40 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        expect(product().equals(first)).toBe(true);
+      }
+      backend.close();
+    });
+  });
+
+  test('several workers each with a backend of several threads, beside one here', async () => {
+    const file = join(scratch, 'worker.mjs');
+    writeFileSync(
+      file,
+      `import { parentPort, workerData } from 'node:worker_threads';
+       const { builtinBackends } = await import(workerData);
+       const backend = builtinBackends.backends.find(({ name }) => name === 'accelerate').create('threads=2');
+       const n = 96, a = Float32Array.from({ length: n * n }, (_, i) => (i % 13) - 6), c = new Float32Array(n * n);
+       for (let i = 0; i < 300; i++) backend.gemm(false, true, n, n, n, 1, a, 0, n, a, 0, n, 0, c, 0, n);
+       parentPort.postMessage(c);
+       backend.close();`,
+    );
+    const n = 96;
+    const a = Float32Array.from({ length: n * n }, (_, i) => (i % 13) - 6);
+    const wanted = new Float32Array(n * n);
+    backendNamed('reference').gemm(false, true, n, n, n, 1, a, 0, n, a, 0, n, 0, wanted, 0, n);
+    const dist = new URL(`file://${join(ROOT, 'dist', 'backends', 'index.js')}`).href;
+    const results = await Promise.all(
+      Array.from({ length: 3 }, () => {
+        const worker = new Worker(file, { workerData: dist });
+        return new Promise<Float32Array>((resolve, reject) => worker.on('message', resolve).on('error', reject));
+      }),
+    );
+    for (const c of results) expect(c).toEqual(wanted); // whole numbers: every order of summing is exact
+  });
+
+  test('a worker that is stopped amid its work takes its threads with it', async () => {
+    const file = join(scratch, 'endless.mjs');
+    writeFileSync(
+      file,
+      `import { parentPort, workerData } from 'node:worker_threads';
+       const { builtinBackends } = await import(workerData);
+       const backend = builtinBackends.backends.find(({ name }) => name === 'accelerate').create('threads=2');
+       const n = 64, a = new Float32Array(n * n), c = new Float32Array(n * n);
+       parentPort.postMessage('running');
+       for (;;) backend.gemm(false, true, n, n, n, 1, a, 0, n, a, 0, n, 0, c, 0, n);`,
+    );
+    const dist = new URL(`file://${join(ROOT, 'dist', 'backends', 'index.js')}`).href;
+    const worker = new Worker(file, { workerData: dist });
+    await new Promise((resolve) => worker.once('message', resolve));
+    expect(await worker.terminate()).toBe(1);
+  });
+
+  describe('precision', () => {
+    const precisions = absent === undefined ? (accelerateBackend.precisions?.() ?? []) : [];
+
+    test.each(precisions.filter((name) => name !== 'f32'))('%s keeps to its bound', (precision) => {
+      const backend = create(`threads=2,precision=${precision}`);
+      // an operand in one bfloat16 part is off by 2^-8 of itself, in two by 2^-16; in three it is exact
+      const unit = { bf16: 2 ** -7, bf16x2: 3 * 2 ** -16, bf16x3: 0 }[precision] ?? 0;
+      for (const [m, n, k] of SHAPES) {
+        for (const [transA, transB] of TRANSPOSITIONS) {
+          const { error, terms } = gemmErrors(backend, transA, transB, m, n, k);
+          for (let i = 0; i < error.length; i++) {
+            const bound = (2 * k * 2 ** -24 + 1.01 * unit) * terms[i];
+            if (!(error[i] <= bound)) expect.fail(`${m}x${n}x${k}: element ${i} is off by ${error[i]}, not ${bound}`);
+          }
+        }
+      }
+    });
+
+    test.skipIf(!precisions.includes('bf16x3') || !USABLE_BACKENDS.includes('cblas'))(
+      'bf16x3 is no less accurate than the float32 of the BLAS',
+      () => {
+        const [ours, theirs] = [create('precision=bf16x3'), backendNamed('cblas')];
+        const [mine, blas] = [ours, theirs].map((backend) => {
+          let sum = 0;
+          for (const [m, n, k] of SHAPES) {
+            const { error, terms } = gemmErrors(backend, false, true, m, n, k);
+            for (let i = 0; i < error.length; i++) sum += (error[i] / terms[i]) ** 2 / error.length;
+          }
+          return Math.sqrt(sum / SHAPES.length);
+        });
+        expect(mine).toBeLessThanOrEqual(blas);
+      },
+    );
+
+    test.each(precisions)('%s lets infinities and NaN through as IEEE says', (precision) => {
+      const backend = create(`precision=${precision}`);
+      const [m, n, k] = [9, 33, 40];
+      for (const special of [Infinity, -Infinity, NaN, 3e38]) {
+        const [a, b] = [normal(m * k, 'a').map(Math.abs), normal(n * k, 'b').map(Math.abs)];
+        a[2 * k + 5] = special;
+        const [found, wanted] = [new Float32Array(m * n), new Float32Array(m * n)];
+        backend.gemm(false, true, m, n, k, 1, a, 0, k, b, 0, k, 0, found, 0, n);
+        backendNamed('reference').gemm(false, true, m, n, k, 1, a, 0, k, b, 0, k, 0, wanted, 0, n);
+        if (special === 3e38 && precision === 'bf16') continue; // may round to infinity
+        const kinds = (c: Float32Array) => Array.from(c, (x) => (Number.isFinite(x) ? 'finite' : String(x)));
+        expect(kinds(found)).toEqual(kinds(wanted));
+      }
+    });
+
+    test('one that is unknown is refused with the choices', () => {
+      expect(() => create('precision=fp8')).toThrow(/precision/);
+    });
+  });
+
+  describe('a BLAS', () => {
+    test('that is not there is an error that lists what was tried', () => {
+      const error = refusal(() => create('blas=/nowhere/libblas.so'));
+      expect(error.message).toMatch(
+        /no BLAS at \/nowhere\/libblas\.so; tried: \/nowhere\/libblas\.so cannot be loaded/,
+      );
+    });
+
+    test('that is none is refused', () => {
+      const file = join(scratch, 'libtext.so');
+      writeFileSync(file, 'no library');
+      expect(refusal(() => create(`blas=${file}`)).message).toMatch(/libtext\.so cannot be loaded/);
+    });
+
+    test.skipIf(!USABLE_BACKENDS.includes('cblas'))('that is found takes the large products', () => {
+      const library = backendNamed('cblas').describe().library ?? '';
+      const backend = create(`blas=${library},threads=2`);
+      expect(backend.describe().library).toBe(library);
+      const { error, terms } = gemmErrors(backend, true, false, 70, 90, 110);
+      for (let i = 0; i < error.length; i++) expect(error[i]).toBeLessThanOrEqual(220 * 2 ** -24 * terms[i]);
+    });
+  });
+
+  test('after close it refuses to compute, and closing twice is harmless', () => {
+    const backend = create('threads=2');
+    backend.close();
+    backend.close();
+    const x = new Float32Array(4);
+    expect(() => backend.kernels.softmax?.(x, x, 1, 4)).toThrow(/softmax: the backend was closed/);
+  });
+
+  test.each(['threads=0', 'threads=x', 'threads=1.5', 'speed=9'])('%s is refused', (options) => {
+    expect(refusal(() => create(options)).hint).toBeTruthy();
+  });
+
+  test('any argument out of bounds is refused before a kernel runs', () => {
+    const kernels = bindKernels(create('threads=1'));
+    fc.assert(
+      fc.property(fc.constantFrom(...CALLS), fc.nat(), fc.nat(), (call, which, how) => {
+        const args = call.args();
+        const index = which % args.length;
+        const bad = spoil(args[index], how);
+        if (bad === undefined || (call.sizedBy === index && ArrayBuffer.isView(bad) && isShorter(bad, args[index])))
+          return;
+        const before = args.map((value) => (ArrayBuffer.isView(value) ? (value as Float32Array).slice() : value));
+        args[index] = bad;
+        const run = () => (kernels[call.kernel] as (...values: unknown[]) => unknown)(...args);
+        expect(run, `${call.kernel}, argument ${index} = ${describeValue(bad)}`).toThrow(/^(?!.*assert)/);
+        try {
+          run();
+        } catch (error) {
+          expect(error instanceof TypeError || error instanceof RangeError, String(error)).toBe(true);
+        }
+        for (const [i, value] of args.entries()) if (i !== index) expect(value).toEqual(before[i]);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test('an index that leaves its table is refused', () => {
+    const kernels = bindKernels(create('threads=1'));
+    const [y, table] = [new Float32Array(8), new Float32Array(12)];
+    expect(() => kernels.embedding(y, table, Int32Array.of(0, 3), 2, 4)).toThrow(RangeError);
+    expect(() => kernels.embedding(y, table, Int32Array.of(0, -1), 2, 4)).toThrow(/ids\[1\] is -1, outside 0 to 2/);
+    expect(() => kernels.crossEntropy(null, table, Int32Array.of(0, 4, 1), 3, 4, 1)).toThrow(RangeError);
+    expect(() => kernels.groupedLinear(y, table, table, Int32Array.of(0, 2, 1), 2, 4, 1)).toThrow(/offsets\[2\]/);
+  });
+});
+
+describe('building', () => {
+  test('without a compiler is told in a sentence that says what to do', async () => {
+    const { problem } = await buildAddon({ compiler: join(scratch, 'no-compiler'), output: join(scratch, 'x.node') });
+    expect(problem).toMatch(/no C\+\+ compiler was found: install one .*, then run `npm run build`/);
+  });
+
+  test('with a compiler that fails is told with what it said', async () => {
+    const { problem } = await buildAddon({ compiler: 'false', output: join(scratch, 'x.node') });
+    expect(problem).toMatch(/compiler/);
+  });
+
+  test('what is there already is not built again', { timeout: 120_000 }, async () => {
+    if (absent !== undefined) return;
+    expect(await buildAddon()).toMatchObject({ problem: null, fresh: true });
+  });
+});
+
+// ------------------------------------------------------------ helpers
+
+function refusal(run: () => unknown): GemmoeError {
+  try {
+    run();
+  } catch (error) {
+    expect(error).toBeInstanceOf(GemmoeError);
+    return error as GemmoeError;
+  }
+  return expect.fail('it was not refused');
+}
+
+/** Distance of float32 numbers around x. */
+function ulpOf(x: number): number {
+  return 2 ** Math.max(-149, Math.floor(Math.log2(Math.abs(x))) - 23);
+}
+
+const SHAPES = [
+  [1, 1, 1],
+  [5, 33, 7],
+  [17, 31, 65],
+  [33, 64, 100],
+  [64, 64, 64],
+  [70, 130, 300],
+] as const;
+
+const TRANSPOSITIONS = [
+  [false, false],
+  [false, true],
+  [true, false],
+  [true, true],
+] as const;
+
+/** |c - exact| and Σ|a·b| of each element of a product of normal numbers. */
+function gemmErrors(
+  backend: Pick<AccelerateBackend, 'gemm'>,
+  transA: boolean,
+  transB: boolean,
+  m: number,
+  n: number,
+  k: number,
+): { error: Float64Array; terms: Float64Array } {
+  const [a, b, c] = [normal(m * k, 'a'), normal(n * k, 'b'), new Float32Array(m * n)];
+  backend.gemm(transA, transB, m, n, k, 1, a, 0, transA ? m : k, b, 0, transB ? k : n, 0, c, 0, n);
+  const [error, terms] = [new Float64Array(m * n), new Float64Array(m * n)];
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let p = 0; p < k; p++) {
+        const term = a[transA ? p * m + i : i * k + p] * b[transB ? j * k + p : p * n + j];
+        sum += term;
+        terms[i * n + j] += Math.abs(term);
+      }
+      error[i * n + j] = Math.abs(c[i * n + j] - sum);
+    }
+  }
+  return { error, terms };
+}
+
+/** What kernels write that share their work out over threads, on shapes that are worth it. */
+function everyParallelKernel(kernels: Kernels): Float32Array[] {
+  const [N, C, F, E, K] = [200, 96, 160, 6, 2];
+  const M = N * K;
+  const floats = (length: number) => new Float32Array(length);
+  const written: Float32Array[] = [];
+  const keep = (...arrays: Float32Array[]) => void written.push(...arrays);
+
+  const [x, w, dy] = [normal(N * C, 'x'), normal(2 * F * C, 'w'), normal(N * 2 * F, 'dy')];
+  const [y, dx, dw] = [floats(N * 2 * F), floats(N * C), floats(2 * F * C)];
+  kernels.linear(y, x, w, null, N, C, 2 * F, false);
+  kernels.linearBackward(dx, dw, null, dy, x, w, N, C, 2 * F, false);
+  keep(y, dx, dw);
+
+  const options = { numExperts: E, topK: K, renormalise: true };
+  const routing = {
+    experts: new Int32Array(M),
+    weights: floats(M),
+    offsets: new Int32Array(E + 1),
+    rows: new Int32Array(M),
+    slots: new Int32Array(M),
+  };
+  kernels.router(floats(N * E), routing.weights, routing.experts, normal(N * E, 'logits'), N, options);
+  kernels.dispatch(routing, N, options);
+  const shape = { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F };
+  const buffers = () => ({
+    gathered: floats(M * C),
+    gateUp: floats(M * 2 * F),
+    hidden: floats(M * F),
+    output: floats(M * C),
+  });
+  const [gateUp, down, saved, out] = [normal(E * 2 * F * C, 'g'), normal(E * C * F, 'd'), buffers(), floats(N * C)];
+  kernels.experts(out, saved, x, gateUp, down, routing, shape);
+  const gradients = [floats(N * C), floats(M), floats(gateUp.length), floats(down.length)] as const;
+  kernels.expertsBackward(...gradients, buffers(), x, saved, gateUp, down, routing, shape);
+  keep(out, ...gradients);
+
+  const [B, T, H, KV, D] = [4, 50, 4, 2, 24];
+  const width = (H + 2 * KV) * D;
+  const qkv = normal(B * T * width, 'qkv');
+  const attention = { batch: B, queries: T, heads: H, kvHeads: KV, headDim: D, scale: 0.2, window: 0 };
+  const strides = { queryStride: width, keyStride: width, keyBatchStride: T * width };
+  const [mixed, lse, dQkv] = [floats(B * T * H * D), floats(B * H * T), floats(qkv.length)];
+  const [k, v] = [H * D, (H + KV) * D];
+  const starts = new Int32Array(B);
+  kernels.attention(mixed, lse, qkv, 0, qkv, k, qkv, v, starts, { ...attention, ...strides });
+  const dOut = normal(mixed.length, 'dOut');
+  kernels.attentionBackward(dQkv, dQkv, dQkv, dOut, mixed, lse, qkv, 0, qkv, k, qkv, v, { ...attention, ...strides });
+  keep(mixed, lse, dQkv);
+
+  const [rows, columns] = [600, 130];
+  const [table, normed, rstd] = [normal(rows * columns, 't'), floats(rows * columns), floats(rows)];
+  kernels.rmsNorm(normed, rstd, table, normal(columns, 'gamma'), rows, columns, 1e-5);
+  const [dTable, dGamma] = [floats(rows * columns), floats(columns)];
+  kernels.rmsNormBackward(dTable, dGamma, normed, table, normal(columns, 'gamma'), rstd, rows, columns);
+  kernels.softmax(normed, table, rows, columns);
+  const loss = kernels.crossEntropy(
+    dTable,
+    table,
+    Int32Array.from({ length: rows }, (_, i) => i % 130),
+    rows,
+    columns,
+    1,
+  );
+  keep(normed, dTable, dGamma, Float32Array.of(loss, kernels.sumOfSquares(table)));
+  return written;
+}
+
+interface CallOf {
+  readonly kernel: keyof Kernels;
+  readonly args: () => unknown[];
+  /** Argument whose length is the size of the call: a shorter one is none the worse. */
+  readonly sizedBy?: number;
+}
+
+function isShorter(bad: ArrayBufferView, good: unknown): boolean {
+  return bad.constructor === (good as object).constructor && bad.byteLength < (good as ArrayBufferView).byteLength;
+}
+
+const f = (length: number) => new Float32Array(length).fill(0.5);
+
+/** A good call of each kernel whose arguments are arrays and numbers, with nothing to spare. */
+const CALLS: readonly CallOf[] = [
+  { kernel: 'linear', args: () => [f(6), f(8), f(12), f(3), 2, 4, 3, false] },
+  { kernel: 'linearBackward', args: () => [f(8), f(12), f(3), f(6), f(8), f(12), 2, 4, 3, true] },
+  { kernel: 'groupedLinear', args: () => [f(9), f(12), f(24), Int32Array.of(0, 1, 3), 2, 4, 3] },
+  { kernel: 'groupedLinearBackward', args: () => [f(12), f(24), f(9), f(12), f(24), Int32Array.of(0, 1, 3), 2, 4, 3] },
+  { kernel: 'embedding', args: () => [f(8), f(12), Int32Array.of(2, 0), 2, 4] },
+  { kernel: 'embeddingBackward', args: () => [f(12), f(8), Int32Array.of(2, 0), 2, 4] },
+  { kernel: 'add', args: () => [f(5), f(5), 5] },
+  { kernel: 'rmsNorm', args: () => [f(8), f(2), f(8), f(4), 2, 4, 1e-5] },
+  { kernel: 'rmsNormBackward', args: () => [f(8), f(4), f(8), f(8), f(4), f(2), 2, 4] },
+  { kernel: 'rope', args: () => [f(14), 2, 8, f(6), f(6), Int32Array.of(0, 2), 2, 1, 4, false] },
+  { kernel: 'softmax', args: () => [f(6), f(6), 2, 3] },
+  { kernel: 'swiglu', args: () => [f(6), f(12), 2, 3] },
+  { kernel: 'swigluBackward', args: () => [f(12), f(6), f(12), 2, 3] },
+  { kernel: 'gather', args: () => [f(8), f(12), Int32Array.of(2, 1), 2, 4] },
+  { kernel: 'gatherBackward', args: () => [f(8), f(16), Int32Array.of(0, 1, 2, 3), 2, 2, 4] },
+  { kernel: 'combine', args: () => [f(8), f(16), f(4), Int32Array.of(0, 1, 2, 3), 2, 2, 4] },
+  { kernel: 'combineBackward', args: () => [f(16), f(4), f(8), f(16), f(4), Int32Array.of(0, 1, 2, 3), 2, 2, 4] },
+  { kernel: 'crossEntropy', args: () => [f(6), f(6), Int32Array.of(2, -100), 2, 3, 1] },
+  { kernel: 'adamw', args: () => [f(5), f(5), f(5), f(5), 1, 4, 0.1, 0.9, 0.99, 1e-8, 0, 1, 1] },
+  { kernel: 'sgd', args: () => [f(5), f(5), f(5), 1, 4, 0.1, 0.9, false, 0, 1, 1] },
+  { kernel: 'lion', args: () => [f(5), f(5), f(5), 1, 4, 0.1, 0.9, 0.99, 0, 1] },
+  { kernel: 'toBf16', args: () => [new Uint16Array(5), f(5)], sizedBy: 1 },
+  { kernel: 'fromF16', args: () => [f(5), new Uint16Array(5)], sizedBy: 1 },
+];
+
+/** An argument of the same place that must be refused; undefined where this way of spoiling does not apply. */
+function spoil(value: unknown, how: number): unknown {
+  if (value instanceof Float32Array || value instanceof Int32Array || value instanceof Uint16Array) {
+    const ways = [
+      () => value.slice(1),
+      () => new Float64Array(value.length),
+      () => Array.from(value),
+      () => 'an array',
+      () => detached(value),
+      () => (value instanceof Int32Array ? value.map(() => 99) : value.slice(0, 0)),
+      () => (value instanceof Int32Array ? value.map(() => -7) : new Int8Array(value.length)),
+    ];
+    return ways[how % ways.length]();
+  }
+  if (typeof value === 'boolean') return how % 2 === 0 ? 1 : 'yes';
+  // rates may be any number; sizes and offsets are the whole ones above 1
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 2) return how % 2 === 0 ? 'one' : {};
+  return [NaN, -1, value + 0.5, 1e9, Infinity, '3', null][how % 7];
+}
+
+function detached(value: Float32Array | Int32Array | Uint16Array): unknown {
+  const copy = value.slice();
+  structuredClone(copy.buffer, { transfer: [copy.buffer] });
+  return copy;
+}
+
+function describeValue(value: unknown): string {
+  return ArrayBuffer.isView(value) ? `${value.constructor.name}(${(value as Float32Array).length})` : String(value);
+}
