@@ -14,6 +14,7 @@
 
 import type { MatmulBackend } from './backend.ts';
 import { portableKernels } from './ops/portable.ts';
+import type { Random } from './random.ts';
 import type { FloatArray } from './tensor/dtype.ts';
 
 export { IGNORE_INDEX } from './ops/cross-entropy.ts';
@@ -519,6 +520,11 @@ export interface Kernels {
     decay: number,
     cautious: boolean,
   ): void;
+
+  // ------------------------------------------------------------ random numbers
+
+  /** out = mean + deviation·normal values: `random.fillNormal`, bit for bit, on every backend. */
+  fillNormal(out: FloatArray, random: Random, mean: number, deviation: number, step: number, start: number): void;
 
   // ------------------------------------------------------------ casts (16-bit values as Uint16Array)
 

@@ -2,6 +2,8 @@
 // 1, 2, 3", SC 2011). A value is a pure function of (seed, stream, step, index), so there is no state to drift: a resumed
 // run asks for the same numbers by the same names.
 
+import { normalQuantile } from './normal-quantile.ts';
+
 /** The name of an independent sequence; initialisation, shuffling and sampling each own one. */
 export type StreamName = string;
 
@@ -60,9 +62,11 @@ function hashName(name: string): number {
 export class Random {
   readonly seed: number;
   readonly stream: StreamName;
-  private readonly keyLow: number;
-  private readonly keyHigh: number;
-  private readonly streamNumber: number;
+  /** The generator's key: the seed's lower and upper half. */
+  readonly keyLow: number;
+  readonly keyHigh: number;
+  /** The fourth word of every counter. */
+  readonly streamNumber: number;
   private readonly words = new Uint32Array(4);
 
   /** @param seed a whole number from 0 to 2^53-1 */
@@ -126,20 +130,15 @@ export class Random {
   }
 
   /**
-   * Fills `out` with independent normal values (Box-Muller), element i being a function of (step, start + i) alone: a long
-   * array may be filled in pieces.
+   * Fills `out` with independent normal values, element i being a function of (step, start + i) alone: a long array may be
+   * filled in pieces. The same bits on every machine.
    */
   fillNormal(out: Float32Array | Float64Array, mean: number, deviation: number, step: number, start = 0): void {
     const first = Math.floor(start / 4);
     for (let i = 4 * first - start; i < out.length; i += 4) {
       const words = this.block(step, (start + i) / 4);
-      for (let half = 0; half < 2; half++) {
-        // (0, 1] so that the logarithm is finite
-        const radius = deviation * Math.sqrt(-2 * Math.log((words[2 * half] + 1) / 2 ** 32));
-        const angle = (2 * Math.PI * words[2 * half + 1]) / 2 ** 32;
-        const at = i + 2 * half;
-        if (at >= 0 && at < out.length) out[at] = mean + radius * Math.cos(angle);
-        if (at + 1 >= 0 && at + 1 < out.length) out[at + 1] = mean + radius * Math.sin(angle);
+      for (let j = Math.max(0, -i); j < 4 && i + j < out.length; j++) {
+        out[i + j] = mean + deviation * normalQuantile(words[j]);
       }
     }
   }

@@ -1,6 +1,7 @@
 // The generator against the published vectors of Random123, and what is built on it.
 
 import { describe, expect, test } from 'vitest';
+import { normalQuantile } from '../core/normal-quantile.ts';
 import { Permutation, philox4x32, Random } from '../core/random.ts';
 
 test.each([
@@ -41,6 +42,26 @@ describe('a stream', () => {
     expect(mean).toBeCloseTo(3, 1);
     expect(Math.sqrt(variance)).toBeCloseTo(2, 1);
     expect(values.every(Number.isFinite)).toBe(true);
+  });
+
+  test.each([
+    [0.975, 1.959963984540054],
+    [0.5 + 2 ** -33, 2.918198e-10],
+    [0.8413447460685429, 1],
+    [0.0013498980316300933, -3],
+    [1e-6, -4.753424308822899],
+  ])('the normal value below which a share of %d lies is %d', (share, value) => {
+    const word = Math.round(share * 2 ** 32 - 0.5);
+    // the word is the nearest of 2^32, so what it stands for differs by up to half a step
+    const density = Math.exp((-value * value) / 2) / Math.sqrt(2 * Math.PI);
+    expect(Math.abs(normalQuantile(word) - value)).toBeLessThan((0.51 * 2 ** -32) / density + 1e-12);
+  });
+
+  test('normal values are odd: a word and its complement give opposite ones', () => {
+    for (let i = 0; i < 1000; i++) {
+      const word = random.uint32(9, i);
+      expect(normalQuantile(0xffffffff - word)).toBe(-normalQuantile(word));
+    }
   });
 
   test.each([-1, 1.5, Number.NaN, 2 ** 53])('refuses the seed %d', (seed) => {

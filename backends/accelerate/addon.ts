@@ -122,6 +122,16 @@ export interface NativeBackend extends SameKernels {
   ): void;
   experts(...arguments_: (FloatArray | Int32Array | number)[]): void;
   expertsBackward(...arguments_: (FloatArray | Int32Array | number)[]): void;
+  fillNormal(
+    out: FloatArray,
+    mean: number,
+    deviation: number,
+    keyLow: number,
+    keyHigh: number,
+    stream: number,
+    step: number,
+    start: number,
+  ): void;
   /** y = e^x, to within 2 ulp. */
   exponential(y: Float32Array, x: Float32Array): void;
   close(): void;

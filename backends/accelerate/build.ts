@@ -45,7 +45,13 @@ const EMULATED: Level = { name: 'amxemulated', flags: [...AVX512, '-DGEMMOE_EMUL
 
 const COMMON = ['-std=c++17', '-O3', '-fPIC', '-pthread'];
 /** Not -ffast-math: NaN and infinities have to come out as IEEE says. */
-const KERNEL_FLAGS = ['-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math', '-fno-exceptions', '-fno-rtti'];
+const KERNEL_FLAGS = ['-fno-math-errno', '-fno-trapping-math', '-fno-exceptions', '-fno-rtti'];
+
+/** Sources that are compiled for every level. Contraction makes a·b + c one operation with one rounding, which most kernels gain by. */
+const LEVEL_SOURCES = [
+  { name: 'kernels.cc', flags: ['-ffp-contract=fast'] },
+  { name: 'normal.cc', flags: ['-ffp-contract=off'] },
+];
 
 const SOURCES = ['addon.cc', 'pool.cc', 'blas.cc', 'levels.cc'];
 
@@ -155,18 +161,15 @@ async function buildIn(
   const common = [...COMMON, ...(options.flags ?? [])];
   const object = (name: string) => join(folder, `${name}.o`);
   const named = levels.map(({ name }) => `X(${name})`).join(' ');
-  const kernelJobs = levels.map(
-    ({ name, flags }) =>
+  const parts = levels.flatMap((level) =>
+    LEVEL_SOURCES.map((source) => ({ level, source, name: `${level.name}-${source.name}` })),
+  );
+  const kernelJobs = parts.map(
+    ({ level, source, name }) =>
       () =>
         compile(compiler, [
-          ...common,
-          ...KERNEL_FLAGS,
-          ...flags,
-          `-DLEVEL=${name}`,
-          '-c',
-          join(sources, 'kernels.cc'),
-          '-o',
-          object(name),
+          ...[...common, ...KERNEL_FLAGS, ...source.flags, ...level.flags, `-DLEVEL=${level.name}`],
+          ...['-c', join(sources, source.name), '-o', object(name)],
         ]),
   );
   const includes = includeFolders().map((path) => `-I${path}`);
@@ -182,7 +185,7 @@ async function buildIn(
     platform === 'darwin'
       ? ['-bundle', '-undefined', 'dynamic_lookup', '-framework', 'Accelerate']
       : ['-shared', '-ldl'];
-  const objects = [...levels.map(({ name }) => name), ...SOURCES].map(object);
+  const objects = [...parts.map(({ name }) => name), ...SOURCES].map(object);
   const temporary = join(folder, 'gemmoe.node');
   const failed = await compile(compiler, [...common, ...objects, ...linkFlags, '-o', temporary]);
   if (failed !== null) return failed;
@@ -221,7 +224,16 @@ export async function buildAddon(options: BuildOptions = {}): Promise<BuildResul
   if (compiler === null) return refuse(`no C++ compiler was found: ${installHint()}, then run \`npm run build\``, null);
   try {
     const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' }).stdout;
-    const inputs = inputsHash(sourceFolder(), [version, arch, abiVersion, levels, COMMON, KERNEL_FLAGS, options]);
+    const inputs = inputsHash(sourceFolder(), [
+      version,
+      arch,
+      abiVersion,
+      levels,
+      COMMON,
+      KERNEL_FLAGS,
+      LEVEL_SOURCES,
+      options,
+    ]);
     const last = readBuildRecord();
     if (options.output === undefined && last?.inputs === inputs && last.problem === null && existsSync(BUILT_FILE)) {
       return done(null, compiler, last.levels, true);

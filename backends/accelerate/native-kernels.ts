@@ -81,6 +81,9 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
     muonNormalise(x, { offsets, rows, columns }, v, beta2) {
       native.muonNormalise(x, offsets, rows, columns, v, beta2);
     },
+    fillNormal(out, { keyLow, keyHigh, streamNumber }, mean, deviation, step, start) {
+      native.fillNormal(out, mean, deviation, keyLow, keyHigh, streamNumber, step, start);
+    },
     experts(y, saved, x, wGateUp, wDown, routing, shape) {
       const { gathered, gateUp, hidden, output } = saved;
       const { weights, offsets, rows, slots } = routing;

@@ -1,6 +1,7 @@
 // Random weights: N(0, 0.02), the projections that write to the residual stream scaled by 1/√(2·layers) as in GPT-2
 // (Radford et al. 2019), norms 1.
 
+import type { Kernels } from '../kernels.ts';
 import { Random } from '../random.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import type { Parameter, ParameterStore } from './parameters.ts';
@@ -11,15 +12,16 @@ const DEVIATION = 0.02;
  * Fills every parameter, and buffers with zeros; parameter i draws from step i of the stream `initialise`, so shapes elsewhere
  * change nothing.
  */
-export function initialiseParameters(store: ParameterStore, numLayers: number, seed: number): void {
+export function initialiseParameters(store: ParameterStore, kernels: Kernels, numLayers: number, seed: number): void {
   for (const { data } of store.buffers) data.fill(0);
-  for (const parameter of store.parameters) fillInitial(parameter.data, store, parameter, 0, numLayers, seed);
+  for (const parameter of store.parameters) fillInitial(parameter.data, store, kernels, parameter, 0, numLayers, seed);
 }
 
 /** out = elements [start, start + out.length) of what `initialiseParameters` gives `parameter`, which need not be allocated. */
 export function fillInitial(
   out: FloatArray,
   store: ParameterStore,
+  kernels: Pick<Kernels, 'fillNormal'>,
   parameter: Parameter,
   start: number,
   numLayers: number,
@@ -30,7 +32,7 @@ export function fillInitial(
     return;
   }
   const deviation = writesToResidual(parameter.name) ? DEVIATION / Math.sqrt(2 * numLayers) : DEVIATION;
-  new Random(seed, 'initialise').fillNormal(out, 0, deviation, store.parameters.indexOf(parameter), start);
+  kernels.fillNormal(out, new Random(seed, 'initialise'), 0, deviation, store.parameters.indexOf(parameter), start);
 }
 
 function writesToResidual(name: string): boolean {

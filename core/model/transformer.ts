@@ -124,7 +124,7 @@ export class Transformer {
 
   /** Random weights, the same for the same seed on every machine. */
   initialise(seed: number): void {
-    initialiseParameters(this.parameters, this.config.numLayers, seed);
+    initialiseParameters(this.parameters, this.kernels, this.config.numLayers, seed);
   }
 
   /**

@@ -11,6 +11,7 @@ import { add, sumOfSquares } from './elementwise.ts';
 import { embedding, embeddingBackward } from './embedding.ts';
 import { makeExperts } from './experts.ts';
 import { makeGroupedLinear, makeLinear } from './linear.ts';
+import { fillNormal } from './fill-normal.ts';
 import { lion } from './lion.ts';
 import { muonMomentum, muonNormalise, muonUpdate } from './muon.ts';
 import { makeNewtonSchulz } from './newton-schulz.ts';
@@ -46,7 +47,7 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
       muonNormalise,
       muonUpdate,
     },
-    ...{ toBf16, fromBf16, toF16, fromF16, roundToBf16, roundToF16 },
+    ...{ fillNormal, toBf16, fromBf16, toF16, fromF16, roundToBf16, roundToF16 },
     ...native,
   };
   return { ...makeExperts(fine), ...fine };

@@ -380,6 +380,12 @@ const CASES: Record<Exclude<keyof Kernels, 'gemm'>, readonly Case[]> = {
     kernels.muonUpdate(p, g, 2, 4, 0.1, 0.02, cautious);
     return [p, g];
   }),
+  // exact: compared as integers
+  fillNormal: [0, 3, 2 ** 33 + 6].map((start) => (kernels) => {
+    const values = new Float32Array(1031);
+    kernels.fillNormal(values, new Random(2 ** 40 + 5, 'conformance'), 0.25, 2, 7, start);
+    return [new Int32Array(values.buffer)];
+  }),
   toBf16: [castTo('toBf16')],
   fromBf16: [castFrom('fromBf16')],
   toF16: [castTo('toF16')],

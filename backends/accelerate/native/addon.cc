@@ -619,6 +619,18 @@ KERNEL(fromF16) {
   return nullptr;
 }
 
+KERNEL(fillNormal) {
+  Call call(env, info, "fillNormal");
+  float* out = call.floats(0, "out", 0);
+  const long count = static_cast<long>(call.length());
+  const double mean = call.number(1, "mean"), deviation = call.number(2, "deviation");
+  const auto word = [&](int index, const char* name) { return static_cast<std::uint32_t>(call.offset(index, name)); };
+  const NormalStream stream = {word(3, "keyLow"), word(4, "keyHigh"), word(5, "stream"), word(6, "step")};
+  const long start = call.offset(7, "start");
+  if (call.ok()) call.table().fillNormal(call.context(), out, count, mean, deviation, stream, static_cast<double>(start));
+  return nullptr;
+}
+
 KERNEL(exponential) {
   Call call(env, info, "exponential");
   const float* x = call.floats(1, "x", 0);
@@ -642,7 +654,7 @@ const Entry KERNELS[] = {
     ENTRY(gatherBackward), ENTRY(combine),      ENTRY(combineBackward), ENTRY(experts),          ENTRY(expertsBackward),
     ENTRY(crossEntropy), ENTRY(sumOfSquares),   ENTRY(adamw),          ENTRY(sgd),               ENTRY(lion),
     ENTRY(muonMomentum), ENTRY(newtonSchulz),   ENTRY(muonNormalise),  ENTRY(muonUpdate),        ENTRY(toBf16),
-    ENTRY(fromBf16),     ENTRY(toF16),          ENTRY(fromF16),        ENTRY(exponential),
+    ENTRY(fromBf16),     ENTRY(toF16),          ENTRY(fromF16),        ENTRY(fillNormal),        ENTRY(exponential),
 };
 
 /** The instances of one environment. */

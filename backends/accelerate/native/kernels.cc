@@ -13,6 +13,16 @@
 
 namespace LEVEL {
 
+void fillNormals(float* out, long count, double mean, double deviation, NormalStream stream, double start); // normal.cc
+
+static void fillNormal(Context* context, float* out, long count, double mean, double deviation, NormalStream stream, double start) {
+  const int parts = partsFor(context, count, 8192);
+  parallel(context, parts, [=](int part) {
+    const Range range = rangeOf(count, 64, part, parts);
+    fillNormals(out + range.begin, range.end - range.begin, mean, deviation, stream, start + (double)range.begin);
+  });
+}
+
 static int prepare() {
 #ifdef GEMMOE_TILES
   return tilesGranted();
@@ -37,7 +47,7 @@ const KernelTable table = {
     experts,        expertsBackward, crossEntropy,   sumOfSquares,   adamw,
     sgd,            lion,            muonMomentum,   newtonSchulz,   muonNormalise,
     muonUpdate,     toBf16,          fromBf16,       toF16,          fromF16,
-    exponentialOf,
+    fillNormal,     exponentialOf,
 };
 
 } // namespace LEVEL

@@ -55,6 +55,11 @@ struct ExpertsShape {
   long N, C, E, K, F;
 };
 
+/** A stream of core/random.ts: its key, its number and a step of it. */
+struct NormalStream {
+  uint32_t keyLow, keyHigh, stream, step;
+};
+
 /** The kernels of one instruction-set level; shapes and meaning as in core/kernels.ts. */
 struct KernelTable {
   const char* name;
@@ -117,6 +122,7 @@ struct KernelTable {
   void (*fromBf16)(Context*, float* out, const uint16_t* x, long count);
   void (*toF16)(Context*, uint16_t* out, const float* x, long count);
   void (*fromF16)(Context*, float* out, const uint16_t* x, long count);
+  void (*fillNormal)(Context*, float* out, long count, double mean, double deviation, NormalStream, double start);
   /** y = e^x. */
   void (*exponential)(Context*, float* y, const float* x, long count);
 };
