@@ -16,4 +16,4 @@ const { problem, levels, seconds } = await buildAddon({
   ...(values.arch && { arch: values.arch }),
 });
 if (problem !== null) throw new Error(problem);
-console.log(`built ${levels.join(', ')} in ${seconds.toFixed(1)} s`);
+process.stdout.write(`built ${levels.join(', ')} in ${seconds.toFixed(1)} s\n`);
