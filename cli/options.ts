@@ -276,6 +276,9 @@ const OTHER = {
   optimizers: text(string.optional(), 'LIST', 'optimizers to compare, `NAME[:KEY=VALUE,…];…`, or all'),
   schedules: text(string.optional(), 'LIST', 'schedules to compare, `NAME[:KEY=VALUE,…];…`, or all'),
   rates: text(string.default('1'), 'N,…', 'factors on the learning rate to try; the best counts'),
+  trials: number(size.default(10), 'timed trials, after three to warm up'),
+  only: text(string.optional(), 'PATTERN', 'cases whose names match', 'all'),
+  html: text(string.optional(), 'FILE', 'write a chart as a page'),
   seeds: number(size.default(1), 'trainings of each, with seeds that follow each other; their mean counts'),
 } as const satisfies Record<string, Option>;
 

@@ -3,6 +3,7 @@
 import type { Command } from '../command.ts';
 import { backends } from './backends.ts';
 import { chat } from './chat.ts';
+import { bench } from './bench.ts';
 import { convert } from './convert.ts';
 import { compare } from './compare.ts';
 import { evaluate } from './evaluate.ts';
@@ -35,6 +36,7 @@ export const COMMANDS: readonly Command[] = [
   parity,
   report,
   backends,
+  bench,
   plugins,
   help,
 ];

@@ -52,7 +52,8 @@ function* initialPieces(model: Transformer, place: TensorPlace, seed: number): G
   for (let at = 0; at < length; at += buffer.length) {
     const values = buffer.subarray(0, Math.min(buffer.length, length - at));
     // buffers, which are no weights, begin as zeros
-    if (parameter) fillInitial(values, store, model.kernels, parameter, place.offset + at, model.config.numLayers, seed);
+    if (parameter)
+      fillInitial(values, store, model.kernels, parameter, place.offset + at, model.config.numLayers, seed);
     yield values;
   }
 }
