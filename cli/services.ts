@@ -32,7 +32,12 @@ export function container() {
 /** Everything, with the chosen backend started. */
 export async function startServices(context: CommandContext): Promise<Gemmoe> {
   const { createGemmoe } = await container();
-  return createGemmoe({ plugins: await loadPlugins(context), backend: context.options.backend });
+  const services = createGemmoe({ plugins: await loadPlugins(context), backend: context.options.backend });
+  const close = () => {
+    for (const line of services.backend.report?.() ?? []) context.terminal.note(line);
+    services.close();
+  };
+  return { ...services, close, [Symbol.dispose]: close };
 }
 
 /** The model that --model names, with its tokenizer where it has one. */

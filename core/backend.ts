@@ -69,6 +69,9 @@ export interface MatmulBackend {
 
   describe(): BackendDescription;
 
+  /** (optional) What it has to tell at the end of its work, a line each. */
+  report?(): string[];
+
   /** Releases threads and libraries. The backend is not used afterwards; calling it twice is harmless. */
   close(): void;
 }

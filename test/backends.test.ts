@@ -13,7 +13,7 @@ import { bindKernels } from '../core/kernels.ts';
 import { createBackend } from '../core/container.ts';
 import { Registry } from '../core/registry.ts';
 import { describeKernels, describeMatmulBackend } from './conformance/index.ts';
-import { gemmFault, operandsOf } from './conformance/gemm-cases.ts';
+import { gemmFault, operandsOf } from '../core/verify/gemm-cases.ts';
 import { backendNamed, referenceKernels } from './support/kernels.ts';
 
 const contributions = builtinBackends.backends ?? [];

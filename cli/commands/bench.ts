@@ -28,6 +28,7 @@ import { CASES, makeModel } from '../bench/workload.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { table } from '../format.ts';
 import { shapeFrom } from '../model-shape.ts';
+import { patternOf } from '../pattern.ts';
 import { container, loadPlugins } from '../services.ts';
 
 /** What a suite gives: a table, bars where it has some, and its part of the JSON. */
@@ -129,15 +130,6 @@ function suiteNamed(name: string | undefined): (typeof SUITES)[string] {
     name === undefined ? 'no suite is named' : `there is no suite "${name}"`,
     `${nearest ? `did you mean "${nearest}"? ` : ''}suites: ${Object.keys(SUITES).join(', ')}`,
   );
-}
-
-/** --only as a pattern. @throws GemmoeError for one that is none */
-function patternOf(text: string | undefined): RegExp {
-  try {
-    return new RegExp(text ?? '', 'i');
-  } catch {
-    throw new GemmoeError('usage', `--only ${text} is no pattern`, 'give a part of the names, or a regular expression');
-  }
 }
 
 /** Backends that --backend lists; for `gemm` every one that is usable, with its precisions. */

@@ -19,6 +19,7 @@ import { report } from './report.ts';
 import { tokenize } from './tokenize.ts';
 import { train } from './train.ts';
 import { upcycle } from './upcycle.ts';
+import { verify } from './verify.ts';
 
 export const COMMANDS: readonly Command[] = [
   train,
@@ -36,6 +37,7 @@ export const COMMANDS: readonly Command[] = [
   parity,
   report,
   backends,
+  verify,
   bench,
   plugins,
   help,

@@ -12,7 +12,7 @@ import {
   LARGE_GEMM_CASES,
   nameOf,
   operandsOf,
-} from './gemm-cases.ts';
+} from '../../core/verify/gemm-cases.ts';
 
 const PLAIN: GemmCase = {
   ...{ transA: false, transB: false, m: 3, n: 4, k: 5, alpha: 1, beta: 0, offset: 0, gap: 0 },

@@ -1,7 +1,7 @@
 // Cases of gemm as data, a float64 oracle, and the bound that results are held to.
 
-import { Random } from '../../core/random.ts';
-import type { FloatArray } from '../../core/tensor/dtype.ts';
+import { Random } from '../random.ts';
+import type { FloatArray } from '../tensor/dtype.ts';
 
 /** One product with its layout. */
 export interface GemmCase {
@@ -51,6 +51,16 @@ export const LARGE_GEMM_CASES: readonly GemmCase[] = [0, 1, 2, 3].flatMap((trans
   ];
 });
 
+/** Sizes just around what kernels cut matrices into: vectors, register tiles, panels, and blocks of k. */
+export const TILE_GEMM_CASES: readonly GemmCase[] = [1, 4, 5, 7, 13, 15, 16, 28, 31, 33, 48, 65, 97].flatMap(
+  (m, i, all) =>
+    [0, 1, 2, 3].map((transposes) => ({
+      ...{ transA: transposes >= 2, transB: transposes % 2 === 1, m },
+      ...{ n: all[(i + 3 * transposes + 5) % all.length], k: transposes === 3 ? 530 : all[(i + 7) % all.length] },
+      ...{ alpha: 1, beta: [0, 1][(i + transposes) % 2], offset: i % 3, gap: [0, 7][(i + transposes) % 2] },
+    })),
+);
+
 /** Operands of a case, with guard values around and between the rows of C. */
 export interface GemmOperands {
   readonly A: FloatArray;
@@ -87,22 +97,36 @@ function isOutput({ m, n, offset }: GemmCase, ldc: number, i: number): boolean {
   return at >= 0 && at < m * ldc && at % ldc < n;
 }
 
+/** How far a result is from the float64 one, at the element that is furthest beyond its share of the bound. */
+export interface GemmErrors {
+  /** What is wrong, or undefined. */
+  readonly fault: string | undefined;
+  /** Largest error over its bound; at most 1 where nothing is wrong. */
+  readonly overBound: number;
+  /** Largest error over |alpha|·Σ|a·b| + |beta·c|. */
+  readonly relative: number;
+}
+
 /**
- * What is wrong with a result, or undefined. Each element must lie within `2·k·ε·(|alpha|·Σ|a·b| + |beta·c|)` of the float64
- * result (ε = 2^-24 or 2^-53), NaN and infinities in the same places, and guards untouched.
+ * Compares a result with the float64 one. Each element must lie within `(2·k·ε + unit)·(|alpha|·Σ|a·b| + |beta·c|)` of it
+ * (ε = 2^-24 or 2^-53; `unit` is the error of a product of rounded operands, 0 by default), NaN and infinities in the same
+ * places, and guards untouched.
  */
-export function gemmFault(
+export function gemmErrors(
   test: GemmCase,
   operands: GemmOperands,
   before: FloatArray,
   after: FloatArray,
-): string | undefined {
+  unit = 0,
+): GemmErrors {
   const { transA, transB, n, k, alpha, beta, offset } = test;
   const { A, B, lda, ldb, ldc } = operands;
   const epsilon = after instanceof Float32Array ? 2 ** -24 : 2 ** -53;
+  const errors = { overBound: 0, relative: 0 };
+  const failed = (fault: string): GemmErrors => ({ fault, overBound: Infinity, relative: Infinity });
   for (let i = 0; i < after.length; i++) {
     if (!isOutput(test, ldc, i)) {
-      if (!Object.is(after[i], before[i])) return `element ${i} outside the result was changed to ${after[i]}`;
+      if (!Object.is(after[i], before[i])) return failed(`element ${i} outside the result was changed to ${after[i]}`);
       continue;
     }
     const [row, column] = [Math.floor((i - offset) / ldc), (i - offset) % ldc];
@@ -117,11 +141,26 @@ export function gemmFault(
     }
     const kept = beta === 0 ? 0 : beta * before[i];
     const truth = alpha * sum + kept;
-    const bound = 2 * Math.max(1, k) * epsilon * (Math.abs(alpha) * size + Math.abs(kept));
-    const isClose = Number.isFinite(truth) ? Math.abs(after[i] - truth) <= bound : Object.is(after[i], truth);
-    if (!isClose) return `C[${row},${column}] is ${after[i]}, not ${truth} (allowed error ${bound})`;
+    const terms = Math.abs(alpha) * size + Math.abs(kept);
+    const bound = (2 * Math.max(1, k) * epsilon + unit) * terms;
+    const error = Math.abs(after[i] - truth);
+    const isClose = Number.isFinite(truth) ? error <= bound : Object.is(after[i], truth);
+    if (!isClose) return failed(`C[${row},${column}] is ${after[i]}, not ${truth} (allowed error ${bound})`);
+    if (error === 0 || !Number.isFinite(truth)) continue;
+    errors.overBound = Math.max(errors.overBound, error / bound);
+    errors.relative = Math.max(errors.relative, error / terms);
   }
-  return undefined;
+  return { fault: undefined, ...errors };
+}
+
+/** What is wrong with a result, or undefined; see `gemmErrors`. */
+export function gemmFault(
+  test: GemmCase,
+  operands: GemmOperands,
+  before: FloatArray,
+  after: FloatArray,
+): string | undefined {
+  return gemmErrors(test, operands, before, after).fault;
 }
 
 /** A case in words. */
