@@ -115,10 +115,13 @@ describe('verify', () => {
     ['a write between the rows', (C, at, m, n, ldc) => void (m > 1 && ldc > n && (C[at + n] = 0))],
     ['a write behind the end', (C, at, m, n, ldc) => void (C[at + (m - 1) * ldc + n] = 0)],
   ])('catches %s in gemm', (_, spoil) => {
-    const backend = faulty({}, (transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc) => {
-      portable.gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc);
-      if (m > 0 && n > 0) spoil(C, cOffset, m, n, ldc);
-    });
+    const backend = faulty(
+      {},
+      (transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc) => {
+        portable.gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc);
+        if (m > 0 && n > 0) spoil(C, cOffset, m, n, ldc);
+      },
+    );
     expect(failures(backend, /^gemm$/)).toEqual(['gemm']);
   });
 
@@ -138,9 +141,21 @@ describe('verify', () => {
          create: () => ({ name: 'faulty', close() {}, describe: () => ({ vendor: 'x', version: '1', library: null, instructionSet: 'x', threads: 1, precision: 'f32' }),
            gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset) { if (m * n) C[cOffset] = 7; } }) }] };`,
     );
-    const { code, out } = await gemmoe(['verify', '--json', '--plugin', file, '--backend', 'faulty', '--only', '^gemm$']);
+    const { code, out } = await gemmoe([
+      'verify',
+      '--json',
+      '--plugin',
+      file,
+      '--backend',
+      'faulty',
+      '--only',
+      '^gemm$',
+    ]);
     expect(code).toBe(1);
-    expect(JSON.parse(out)).toMatchObject({ passed: false, verdicts: [{ backend: 'faulty', kernel: 'gemm', pass: false }] });
+    expect(JSON.parse(out)).toMatchObject({
+      passed: false,
+      verdicts: [{ backend: 'faulty', kernel: 'gemm', pass: false }],
+    });
   });
 
   test('the command ends with 0 when all is well', async () => {
@@ -165,7 +180,9 @@ describe('the checked backend', () => {
 
   test.each(FAULTS.filter(([what]) => !/behind|before/.test(what)))('throws at %s (%s)', (_, kernel, kernels) => {
     const backend = new CheckedBackend(faulty(kernels));
-    expect(failuresOfModelCall(bindKernels(backend), kernel)).toMatch(new RegExp(`checked: faulty's ${kernel} is wrong in`));
+    expect(failuresOfModelCall(bindKernels(backend), kernel)).toMatch(
+      new RegExp(`checked: faulty's ${kernel} is wrong in`),
+    );
   });
 
   test('is chosen as checked:NAME, and alone says what it lacks', async () => {
@@ -183,8 +200,7 @@ function failuresOfModelCall(kernels: Kernels, kernel: KernelName): string {
     softmax: () => kernels.softmax(f(6), f(6), 2, 3),
     rmsNorm: () => kernels.rmsNorm(f(6), f(2), f(6), f(3), 2, 3, 1e-5),
     swiglu: () => kernels.swiglu(f(6), f(12), 2, 3),
-    router: () =>
-      kernels.router(f(8), f(4), new Int32Array(4), f(8), 2, { numExperts: 4, topK: 2, renormalise: true }),
+    router: () => kernels.router(f(8), f(4), new Int32Array(4), f(8), 2, { numExperts: 4, topK: 2, renormalise: true }),
     sumOfSquares: () => kernels.sumOfSquares(f(5)),
     adamw: () => kernels.adamw(f(4), f(4), f(4), f(4).map(Math.abs), 0, 4, 0.1, 0.9, 0.99, 1e-8, 0, 1, 1),
   };

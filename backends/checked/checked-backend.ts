@@ -87,7 +87,8 @@ export class CheckedBackend implements MatmulBackend {
 
   report(): string[] {
     return this.seen().map(
-      ({ kernel, calls, relative }) => `${kernel}: ${calls} calls, largest error ${relative.toExponential(1)} of the largest value`,
+      ({ kernel, calls, relative }) =>
+        `${kernel}: ${calls} calls, largest error ${relative.toExponential(1)} of the largest value`,
     );
   }
 

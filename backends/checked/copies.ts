@@ -8,7 +8,8 @@ const isArray = (value: unknown): value is Numbers => ArrayBuffer.isView(value);
 export function copyArguments(values: readonly unknown[]): unknown[] {
   const wholes = new Map<ArrayBufferLike, Map<string, Numbers>>();
   const copyArray = (array: Numbers): Numbers => {
-    if (array instanceof Int32Array || array instanceof Uint16Array || array instanceof Float64Array) return array.slice();
+    if (array instanceof Int32Array || array instanceof Uint16Array || array instanceof Float64Array)
+      return array.slice();
     // calls pass views that are equal or apart: equal ones get one copy
     const key = `${array.byteOffset}:${array.length}`;
     const known = wholes.get(array.buffer) ?? new Map<string, Numbers>();
