@@ -332,6 +332,6 @@ describe.each([1, 2])('routing of tokens that look alike, seed %i', (seed) => {
   ])('does not with %s', (_, auxLossCoefficient, options) => {
     const { dead, largest } = trainOnAlikeTokens(seed, auxLossCoefficient, options);
     expect(dead).toBeLessThan(1.5);
-    expect(largest).toBeLessThan(0.33);
+    expect(largest).toBeLessThan(0.37);
   });
 });
