@@ -7,6 +7,7 @@ import { matricesOf } from '../core/model/matrices.ts';
 import { type Parameter, ParameterStore } from '../core/model/parameters.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
+import type { FloatArray } from '../core/tensor/dtype.ts';
 import { parameterRuns } from '../core/training/parameter-groups.ts';
 import { adamw as adamwPlugin } from '../plugins/optimizers/adamw.ts';
 import { coefficientsOf } from '../plugins/optimizers/muon-coefficients.ts';
@@ -387,6 +388,49 @@ describe('muon', () => {
         expect(data[1] / before[offset + 1]).toBeCloseTo(1 - rate * 0.5 * share, 12);
       }
     }
+  });
+
+  test('every=2: matrices take turns, with steps of twice the length, and momentum goes on', () => {
+    const shape = { vocabSize: 8, hiddenSize: 16, numHeads: 2, numKvHeads: 1, headDim: 8, expertWidth: 12 };
+    const config = { ...PRESETS['tiny'].config, ...shape };
+    const model = new Transformer(config, referenceKernels(), { dtype: 'f64' });
+    model.initialise(3);
+    const store = model.parameters;
+    // what is updated at once: queries, keys, values, all gates of a layer, …
+    const pieces = store.parameters.flatMap((parameter) => {
+      const whole = [{ offset: parameter.offset, count: parameter.data.length }];
+      const matrices = matricesOf(parameter).map(({ offset, count, rows, columns }) => ({
+        ...{ offset, count: count * rows * columns },
+      }));
+      return (isMuon(parameter) ? matrices : whole).map((piece) => ({ ...piece, isMuon: isMuon(parameter) }));
+    });
+    store.ensureGradients();
+    const turns = makeOptimizer('muon:every=2,weightDecay=0.1', store);
+    const moved = pieces.map(() => [] as number[]);
+    for (let step = 1; step <= 4; step++) {
+      // what a step of every matrix would do, from the same weights and moments
+      const other = new Transformer(model.config, referenceKernels(), { dtype: 'f64' }).parameters;
+      other.data.set(store.data);
+      other.ensureGradients();
+      const usual = makeOptimizer('muon:weightDecay=0.1', other);
+      for (const [name, { data }] of turns.state()) usual.state().get(name)?.data.set(data);
+      const before = store.data.slice();
+      for (const { gradient } of [store, other]) gradient.forEach((_, i) => (gradient[i] = gradientAt(i, 0, step)));
+      for (const optimizer of [turns, usual]) optimizer.step({ step, learningRate: 0.01, gradientScale: 1 });
+      pieces.forEach(({ offset, count, isMuon: isMatrix }, piece) => {
+        const difference = (data: FloatArray) =>
+          data.subarray(offset, offset + count).map((value, i) => value - before[offset + i]);
+        const [ours, theirs] = [difference(store.data), difference(other.data)];
+        const factor = ours.every((value) => value === 0) ? 0 : isMatrix ? 2 : 1;
+        if (factor > 0) moved[piece].push(step);
+        const worst = ours.reduce((largest, value, i) => Math.max(largest, Math.abs(value - factor * theirs[i])), 0);
+        expect(worst).toBeLessThan(1e-12);
+      });
+      expect(store.gradient.every((value) => value === 0)).toBe(true);
+      for (const [name, { data }] of usual.state()) expect(turns.state().get(name)?.data).toEqual(data);
+    }
+    pieces.forEach((piece, i) => expect(piece.isMuon ? ['1,3', '2,4'] : ['1,2,3,4']).toContain(moved[i].join()));
+    for (const turn of ['1,3', '2,4']) expect(moved.map((steps) => steps.join())).toContain(turn);
   });
 
   test('a decay that falls needs to know how far', () => {

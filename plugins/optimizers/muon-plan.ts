@@ -24,6 +24,7 @@ interface PlannedOptions {
   readonly adamBeta1: number;
   readonly adamBeta2: number;
   readonly scale: 'original' | 'match-rms';
+  readonly every: number;
   readonly weightDecay: number;
   readonly decay: 'matrices' | 'all';
   readonly groups: Parameters<typeof parameterSettings>[1]['groups'];
@@ -31,13 +32,23 @@ interface PlannedOptions {
 
 type MuonSettings = GroupSettings & Pick<PlannedOptions, (typeof GROUP_KEYS)[number]>;
 
+/** Matrices whose step has one size. */
+export type UpdateRun = ParameterRun<MuonSettings> & { readonly size: number };
+
+/** What is orthogonalised in one step of `every`. */
+export interface MuonPhase {
+  /** All its matrices of a shape, whatever their parameter. */
+  readonly batches: readonly MatrixBatch[];
+  readonly updateRuns: readonly UpdateRun[];
+  /** Matrices that other phases update. */
+  readonly waiting: readonly ParameterRun<MuonSettings>[];
+}
+
 export interface MuonPlan {
   /** Neighbours with one momentum. */
   readonly momentumRuns: readonly ParameterRun<MuonSettings>[];
-  /** All matrices of a shape, whatever their parameter. */
-  readonly batches: readonly MatrixBatch[];
-  /** Matrices whose step has one size. */
-  readonly updateRuns: readonly (ParameterRun<MuonSettings> & { readonly size: number })[];
+  /** They take turns: of each shape, the first has the first run of matrices, and so on. */
+  readonly phases: readonly MuonPhase[];
   readonly adamRuns: readonly ParameterRun<MuonSettings>[];
   /** Elements of all adamRuns. */
   readonly adamCount: number;
@@ -61,13 +72,7 @@ export function planMuon(
   const adamRuns = runsOf(pieces.filter(({ isMuon }) => !isMuon));
   return {
     momentumRuns: runsOf(muon),
-    batches: batchesOf(muon.flatMap(({ matrices }) => matrices)),
-    updateRuns: muon.flatMap(({ matrices, settings: group }) =>
-      matrices.map(({ offset, count, rows, columns }) => ({
-        ...{ offset, count: count * rows * columns, settings: group },
-        size: stepSize(options.scale, rows, columns),
-      })),
-    ),
+    phases: phasesOf(muon, options),
     adamRuns,
     adamCount: adamRuns.reduce((sum, { count }) => sum + count, 0),
   };
@@ -98,6 +103,32 @@ function defaultBy(parameter: Parameter): 'muon' | 'adamw' {
 /** The factor on an orthogonal matrix that makes it a step. */
 function stepSize(scale: PlannedOptions['scale'], rows: number, columns: number): number {
   return scale === 'original' ? Math.sqrt(Math.max(1, rows / columns)) : 0.2 * Math.sqrt(Math.max(rows, columns));
+}
+
+/** Shares the matrices out over `every` phases. Runs of one shape go round, so that the phases take about equally long. */
+function phasesOf(
+  muon: readonly { readonly matrices: readonly Matrices[]; readonly settings: MuonSettings }[],
+  { every, scale }: PlannedOptions,
+): MuonPhase[] {
+  const seen = new Map<string, number>();
+  const runs = muon.flatMap(({ matrices, settings }) =>
+    matrices.map((matrix) => {
+      const { offset, count, rows, columns } = matrix;
+      const shape = `${count}x${rows}x${columns}`;
+      const rank = seen.get(shape) ?? 0;
+      seen.set(shape, rank + 1);
+      const update = { offset, count: count * rows * columns, settings, size: stepSize(scale, rows, columns) };
+      return { matrix, update, phase: rank % every };
+    }),
+  );
+  return Array.from({ length: every }, (_, phase) => {
+    const due = runs.filter((run) => run.phase === phase);
+    return {
+      batches: batchesOf(due.map(({ matrix }) => matrix)),
+      updateRuns: due.map(({ update }) => update),
+      waiting: runsOf(runs.filter((run) => run.phase !== phase).map(({ update }) => update)),
+    };
+  });
 }
 
 function batchesOf(matrices: readonly Matrices[]): MatrixBatch[] {

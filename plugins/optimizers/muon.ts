@@ -21,6 +21,12 @@ const options = z.strictObject({
     .boolean()
     .default(false)
     .describe('Newton–Schulz in bfloat16 where the backend has instructions for it: the direction needs no more'),
+  every: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(1)
+    .describe('steps from one update of a matrix to its next, which is as many times as long: they take turns'),
   scale: z
     .enum(['original', 'match-rms'])
     .default('original')
@@ -60,18 +66,15 @@ export const muon = defineOptimizer({
   relativeRate: ({ scale }) => (scale === 'original' ? 5 : 1),
   create(settings, { store, kernels, totalSteps }) {
     const plan = planMuon({ name: 'muon', options }, settings, store);
-    const { scale, nesterov, cautious, beta2, adamEps } = settings;
+    const { scale, every, nesterov, cautious, beta2, adamEps } = settings;
     const adamRate = settings.adamRate ?? (scale === 'original' ? 0.15 : 1);
     const decayAt = decayShare(settings, totalSteps);
     const coefficients = coefficientsOf(settings.coefficients, settings.iterations);
     const m = newFloats(store.dtype, store.total);
     const v = newFloats(store.dtype, plan.adamCount);
-    const rows =
-      beta2 > 0 ? plan.batches.map((batch) => newFloats(store.dtype, batch.offsets.length * batch.rows)) : [];
-    const scratch = newFloats(
-      store.dtype,
-      Math.max(0, ...plan.batches.map((b) => newtonSchulzScratch(b.rows, b.columns))),
-    );
+    const batches = plan.phases.flatMap((phase) => phase.batches);
+    const rows = beta2 > 0 ? batches.map((batch) => newFloats(store.dtype, batch.offsets.length * batch.rows)) : [];
+    const scratch = newFloats(store.dtype, Math.max(0, ...batches.map((b) => newtonSchulzScratch(b.rows, b.columns))));
     let adamViews: ReturnType<typeof viewsOf> | undefined;
 
     function stepMatrices({ step, learningRate, gradientScale, momentum }: OptimizerStep): void {
@@ -80,12 +83,14 @@ export const muon = defineOptimizer({
         const now = momentum ?? momentumAt(step, group.momentum, settings.momentumWarmup);
         kernels.muonMomentum(gradient, m, offset, count, now, nesterov, gradientScale);
       }
-      plan.batches.forEach((batch, i) => {
+      const phase = plan.phases[step % every];
+      for (const batch of phase.batches) {
         kernels.newtonSchulz(gradient, batch, coefficients, scratch, settings.rounded);
-        if (beta2 > 0) kernels.muonNormalise(gradient, batch, rows[i], beta2);
-      });
-      for (const { offset, count, settings: group, size } of plan.updateRuns) {
-        const rate = learningRate * group.rate;
+        if (beta2 > 0) kernels.muonNormalise(gradient, batch, rows[batches.indexOf(batch)], beta2);
+      }
+      for (const { offset, count } of phase.waiting) gradient.fill(0, offset, offset + count);
+      for (const { offset, count, settings: group, size } of phase.updateRuns) {
+        const rate = every * learningRate * group.rate;
         kernels.muonUpdate(
           data,
           gradient,
