@@ -8,8 +8,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/** How long a thread spins before it blocks. */
-constexpr auto SPIN = std::chrono::microseconds(8);
 /** Looks between two looks at the clock. */
 constexpr int LOOKS = 32;
 
@@ -21,18 +19,21 @@ void relax() {
 #endif
 }
 
-/** Spins until `ready()` or the time is up; whether it was ready. */
-template <class Ready>
-bool spin(Ready ready) {
-  if (ready()) return true;
-  const auto end = Clock::now() + SPIN;
+/** Waits until `ready()`: spinning while there is patience, then by `block()`. */
+template <class Ready, class Block>
+void await(Patience& patience, Ready ready, Block block) {
+  if (ready()) return;
+  const auto start = Clock::now();
+  const auto waited = [&] { return (long)std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start).count(); };
+  bool isReady = false;
   do {
-    for (int i = 0; i < LOOKS; i++) {
-      if (ready()) return true;
+    for (int i = 0; i < LOOKS && !isReady; i++) {
       relax();
+      isReady = ready();
     }
-  } while (Clock::now() < end);
-  return ready();
+  } while (!isReady && waited() < patience.microseconds);
+  if (!isReady) block();
+  patience.learn(waited());
 }
 
 constexpr std::size_t ALIGNMENT = 64;
@@ -66,12 +67,12 @@ void Pool::work(int index) {
   unsigned seen = 0;
   for (;;) {
     const auto called = [&] { return me.wanted.load() != seen; };
-    if (!spin(called)) {
+    await(me.patience, called, [&] {
       std::unique_lock<std::mutex> lock(me.mutex);
       me.sleeping = true;
       me.wake.wait(lock, called);
       me.sleeping = false;
-    }
+    });
     if (stopping_) return;
     seen = me.wanted.load(std::memory_order_acquire);
     body_(argument_, index);
@@ -103,11 +104,12 @@ void Pool::run(void (*body)(void*, int), void* argument, int parts) {
     }
     return true;
   };
-  if (spin(finished)) return;
-  std::unique_lock<std::mutex> lock(finishedMutex_);
-  callerSleeps_ = true;
-  finished_.wait(lock, finished);
-  callerSleeps_ = false;
+  await(patience_, finished, [&] {
+    std::unique_lock<std::mutex> lock(finishedMutex_);
+    callerSleeps_ = true;
+    finished_.wait(lock, finished);
+    callerSleeps_ = false;
+  });
 }
 
 void* Pool::scratch(int part, int slot, std::size_t bytes) {
