@@ -419,7 +419,7 @@ describe('muon', () => {
       for (const optimizer of [turns, usual]) optimizer.step({ step, learningRate: 0.01, gradientScale: 1 });
       pieces.forEach(({ offset, count, isMuon: isMatrix }, piece) => {
         const difference = (data: FloatArray) =>
-          data.subarray(offset, offset + count).map((value, i) => value - before[offset + i]);
+          Array.from(data.subarray(offset, offset + count), (value, i) => value - before[offset + i]);
         const [ours, theirs] = [difference(store.data), difference(other.data)];
         const factor = ours.every((value) => value === 0) ? 0 : isMatrix ? 2 : 1;
         if (factor > 0) moved[piece].push(step);

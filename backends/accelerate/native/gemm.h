@@ -312,7 +312,8 @@ static void blasPart(const Context* context, const Product& g, long row, long ro
                  (int)g.ldc);
 }
 
-/** A product on as many threads as it is worth: its columns are shared out, or its rows where they are many more. */
+/** A product on as many threads as it is worth: its columns are shared out, or its rows where they are more: every thread packs
+ * all of what is not shared out, which in float32 is B alone. */
 static void product(Context* context, const Product& g) {
   if (hasNothingToSum(g)) return;
   const bool blas = goesToBlas(context, g);
@@ -320,7 +321,8 @@ static void product(Context* context, const Product& g) {
   const long panels = (g.n + NR - 1) / NR;
   const Way way = wayOf(g);
   int parts = (int)least(context->threads, (long)((double)g.m * g.n * g.k / PARALLEL_PRODUCTS));
-  const bool byRows = g.m > 2 * g.n && g.m >= 2 * MR * (long)parts;
+  const long wide = context->precision == PRECISION_F32 ? 2 * g.n : g.n;
+  const bool byRows = g.m > wide && g.m >= 2 * MR * (long)parts;
   if (!byRows) parts = (int)least(parts, panels);
   parallel(context, (int)most(1, parts), [&](int part) {
     const int count = (int)most(1, parts);

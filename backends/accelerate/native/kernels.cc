@@ -5,6 +5,7 @@
 #include "experts.h"
 #include "gemm.h"
 #include "muon.h"
+#include "newton-schulz.h"
 #include "optimizers.h"
 #include "rows.h"
 

@@ -62,6 +62,11 @@ INLINE vf split(vf x, int parts, vi bits[MOST_PARTS]) {
 /** Stores the low halves of 16 lanes. */
 INLINE void storeHalves(uint16_t* p, vi bits) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)bits)); }
 
+#if defined(__AVX512BF16__)
+/** bfloat16 of 16 lanes by the instruction, which takes denormals as zero; so do the products, whatever they are given. */
+INLINE __m256i roundLanes(vf x) { return (__m256i)_mm512_cvtneps_pbh((__m512)x); }
+#endif
+
 /** words [part][count/2 rounded up to KWORDS' unit] of a row of `count` floats; what is beyond is zero. True where not finite. */
 INLINE bool splitRow(uint32_t* words, long partStride, const float* x, long count, long paddedCount, int parts) {
   bool special = false;
@@ -69,6 +74,12 @@ INLINE bool splitRow(uint32_t* words, long partStride, const float* x, long coun
   for (long p = 0; p < paddedCount; p += W) {
     const long rest = count - p;
     const vf v = rest >= W ? load(x + p) : rest > 0 ? loadPartial(x + p, rest) : vf{};
+#if defined(__AVX512BF16__)
+    if (parts == 1) {
+      _mm256_storeu_si256((__m256i*)((uint16_t*)words + p), roundLanes(v));
+      continue;
+    }
+#endif
     special |= anyNonFinite(split(v, parts, bits));
     for (int q = 0; q < parts; q++) storeHalves((uint16_t*)(words + q * partStride) + p, bits[q]);
   }
@@ -77,6 +88,13 @@ INLINE bool splitRow(uint32_t* words, long partStride, const float* x, long coun
 
 /** words[part][lane] of two rows of 16 lanes, k even and odd. */
 INLINE bool splitPair(uint32_t* words, long partStride, vf even, vf odd, int parts) {
+#if defined(__AVX512BF16__)
+  if (parts == 1) {
+    const __m512i low = _mm512_cvtepu16_epi32(roundLanes(even)), high = _mm512_cvtepu16_epi32(roundLanes(odd));
+    _mm512_storeu_si512(words, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    return false;
+  }
+#endif
   vi low[MOST_PARTS], high[MOST_PARTS];
   const bool special = anyNonFinite(split(even, parts, low)) | anyNonFinite(split(odd, parts, high));
   for (int q = 0; q < parts; q++) store((float*)(words + q * partStride), asFloat(low[q] | (high[q] << 16)));
