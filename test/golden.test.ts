@@ -16,10 +16,15 @@ import { backendNamed, USABLE_BACKENDS } from './support/kernels.ts';
 
 const HF = join(FIXTURES, 'hf');
 
+const FAMILIES_HERE = [
+  ...['llama', 'llama3', 'llama_linear', 'llama_yarn', 'mistral', 'qwen2', 'qwen3'],
+  ...['mixtral', 'mixtral_mqa'],
+];
+
 describe.each(USABLE_BACKENDS)('on %s', (backend) => {
   const kernels = bindKernels(backendNamed(backend));
 
-  describe.each(['llama', 'mixtral', 'mixtral_mqa'])('%s', (family) => {
+  describe.each(FAMILIES_HERE)('%s', (family) => {
     const expected = readJson<Expected>(HF, family, 'expected.json');
     const { model } = loadModel(join(HF, family), kernels);
     const [B, T, V] = expected.shape;

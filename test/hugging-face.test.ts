@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Tokenizer } from '../core/data/tokenizer.ts';
 import { GemmoeError } from '../core/errors.ts';
-import { FAMILIES } from '../core/formats/families/index.ts';
+import { exportFamily, FAMILIES } from '../core/formats/families/index.ts';
 import { loadModel, readModelConfig, saveModel } from '../core/formats/hugging-face.ts';
 import { openSafetensors, type TensorToWrite, writeSafetensors } from '../core/formats/safetensors.ts';
 import { type ModelConfig, ropeBase } from '../core/model/config.ts';
@@ -98,21 +98,21 @@ function newModel(changes: Partial<ModelConfig> = {}): Transformer {
 }
 
 describe('import and export', () => {
-  test.each(['llama', 'mixtral', 'mixtral_mqa', 'train_mixtral', 'train_mixtral/after'])(
-    '%s comes out with the bytes that went in',
-    (family) => {
-      const { model, original, generation } = loadModel(join(HF, family), kernels);
-      const directory = fresh();
-      saveModel(directory, model, { original, generation });
-      const bytes = (path: string) => readFileSync(join(path, 'model.safetensors'));
-      expect(bytes(directory).equals(bytes(join(HF, family)))).toBe(true);
-      expect(readModelConfig(directory).config).toEqual(model.config);
-      expect(readJson(directory, 'generation_config.json')).toEqual(readJson(HF, family, 'generation_config.json'));
-      const written = readJson<Record<string, unknown>>(directory, 'config.json');
-      const { head_dim: _, ...read } = original;
-      expect(written).toMatchObject(read);
-    },
-  );
+  test.each([
+    ...['llama', 'llama3', 'llama_linear', 'llama_yarn', 'mistral', 'qwen2', 'qwen3'],
+    ...['mixtral', 'mixtral_mqa', 'train_mixtral', 'train_mixtral/after'],
+  ])('%s comes out with the bytes that went in', (family) => {
+    const { model, original, generation } = loadModel(join(HF, family), kernels);
+    const directory = fresh();
+    saveModel(directory, model, { original, generation });
+    const bytes = (path: string) => readFileSync(join(path, 'model.safetensors'));
+    expect(bytes(directory).equals(bytes(join(HF, family)))).toBe(true);
+    expect(readModelConfig(directory).config).toEqual(model.config);
+    expect(readJson(directory, 'generation_config.json')).toEqual(readJson(HF, family, 'generation_config.json'));
+    const written = readJson<Record<string, unknown>>(directory, 'config.json');
+    const { head_dim: _, ...read } = original;
+    expect(written).toMatchObject(read);
+  });
 
   const sizes = fc.record({
     vocabSize: fc.integer({ min: 1, max: 9 }),
@@ -133,8 +133,8 @@ describe('import and export', () => {
         const config = { ...SMALL, ...rest, numHeads: rest.numKvHeads * group, headDim: 2 * halfHead, topK: 1 };
         const model = new Transformer(config, kernels);
         const family = FAMILIES.filter((candidate) => candidate.exports(config));
-        expect(family.map(({ modelType }) => modelType)).toEqual([config.numExperts > 1 ? 'mixtral' : 'llama']);
-        for (const places of family[0].layouts(config)) {
+        expect(exportFamily(config).modelType).toBe(config.numExperts > 1 ? 'mixtral' : 'llama');
+        for (const places of family.flatMap((each) => each.layouts(config))) {
           expect(new Set(places.map(({ name }) => name)).size).toBe(places.length);
           for (const { data } of model.parameters.parameters) data.fill(0);
           for (const { parameter, offset, shape } of places) {
@@ -306,22 +306,40 @@ describe('config.json', () => {
   });
 
   const refused: [string, Record<string, unknown>, RegExp][] = [
-    ['llama', { model_type: 'lama' }, /model_type "lama" is not supported.*did you mean "llama"\?.*llama, mixtral/],
+    ['llama', { model_type: 'lama' }, /model_type "lama" is not supported.*did you mean "llama"\?.*llama, .*mixtral/],
     ['llama', { model_type: undefined }, /model_type undefined is not supported/],
     ['llama', { hidden_act: 'gelu' }, /hidden_act is "gelu", and anything but "silu"/],
-    ['llama', { attention_bias: true }, /attention_bias is true/],
-    ['llama', { mlp_bias: true }, /mlp_bias is true/],
+    ['llama', { attention_bias: 1 }, /attention_bias is 1; true or false/],
+    ['llama', { mlp_bias: 'yes' }, /mlp_bias is "yes"; true or false/],
     ['llama', { sliding_window: 4096 }, /sliding_window is 4096/],
-    ['mixtral', { sliding_window: 4096 }, /sliding_window is 4096/],
+    ['mixtral', { sliding_window: -1 }, /sliding_window is -1; a whole number/],
+    ['mistral', { sliding_window: 'all' }, /sliding_window is "all"/],
+    ['qwen2', { use_sliding_window: true, layer_types: ['full_attention'] }, /layer_types is .*a list of 2 names/],
+    ['qwen2', { layer_types: ['full_attention', 'linear_attention'] }, /layer_types is "linear_attention"/],
+    [
+      'qwen3',
+      { layer_types: ['full_attention', 'sliding_attention'] },
+      /layer_types is .*, but use_sliding_window is false/,
+    ],
     ['mixtral', { router_jitter_noise: 0.1 }, /router_jitter_noise is 0.1/],
     ['llama', { quantization_config: { bits: 4 } }, /quantization_config is \{"bits":4\}/],
-    ['llama', { rope_scaling: { type: 'linear', factor: 2 } }, /rope_scaling.type is "linear"/],
+    [
+      'llama',
+      { rope_scaling: { type: 'linear', factor: 2 } },
+      /rope_scaling.type is "linear", but rope_type is "default"/,
+    ],
     [
       'llama',
       { rope_scaling: { rope_type: 'default' }, rope_parameters: { rope_type: 'yarn' } },
-      /rope_type is "yarn"/,
+      /rope_scaling.rope_type is "default", but rope_type is "yarn"/,
     ],
-    ['llama', { rope_parameters: { rope_type: 'llama3', factor: 8 } }, /rope_parameters.rope_type is "llama3"/],
+    ['llama', { rope_parameters: { rope_type: 'ntk', factor: 8 } }, /rope_parameters.rope_type is "ntk".*llama3/],
+    ['llama', { rope_parameters: { rope_type: 'llama3', factor: 8 } }, /rope_parameters.low_freq_factor is missing/],
+    ['llama', { rope_parameters: { rope_type: 'linear' } }, /rope_parameters.factor is missing/],
+    ['llama', { rope_parameters: { rope_type: 'linear', factor: 0 } }, /ropeScaling.factor/],
+    ['llama', { rope_parameters: { rope_type: 'default', mrope_section: [1] } }, /rope_parameters.mrope_section is/],
+    ['llama', { rope_parameters: { rope_type: 'longrope' } }, /rope_parameters.short_factor is missing; a list/],
+    ['llama', { rope_theta: 5 }, /rope_parameters.rope_theta is 10000, but rope_theta is 5/],
     [
       'llama',
       { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.5 } },

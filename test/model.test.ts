@@ -2,7 +2,6 @@
 
 import { describe, expect, test } from 'vitest';
 import { GemmoeError } from '../core/errors.ts';
-import { IGNORE_INDEX } from '../core/kernels.ts';
 import {
   activeParameters,
   type ModelConfig,
@@ -13,53 +12,10 @@ import {
 import { KvCache } from '../core/model/kv-cache.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
-import { Random } from '../core/random.ts';
 import { referenceKernels } from './support/kernels.ts';
+import { BATCH, exampleBatch, expectModelGradients, LENGTH, modelOf, SMALL } from './support/small-model.ts';
 
 const kernels = referenceKernels();
-
-const SMALL: ModelConfig = {
-  vocabSize: 11,
-  hiddenSize: 6,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  headDim: 4,
-  numExperts: 4,
-  topK: 2,
-  expertWidth: 5,
-  maxSequenceLength: 16,
-  ropeTheta: 100,
-  ropeAlpha: 2,
-  normEps: 1e-5,
-  tieEmbeddings: false,
-  auxLossCoefficient: 0.1,
-  auxLossReduction: 'perLayer',
-};
-
-/** A model in float64 with weights large enough that every path matters. */
-function modelOf(config: ModelConfig): Transformer {
-  const model = new Transformer(config, kernels, { dtype: 'f64' });
-  new Random(7, 'test').fillNormal(model.parameters.data, 0, 0.4, 0);
-  return model;
-}
-
-const BATCH = 2;
-const LENGTH = 5;
-
-function exampleBatch(vocabSize: number): { ids: Int32Array; targets: Int32Array } {
-  const random = new Random(3, 'batch');
-  const draw = (step: number) =>
-    Int32Array.from({ length: BATCH * LENGTH }, (_, i) => random.below(vocabSize, step, i));
-  const targets = draw(1);
-  targets[3] = IGNORE_INDEX;
-  return { ids: draw(0), targets };
-}
-
-function lossOf(model: Transformer, ids: Int32Array, targets: Int32Array): number {
-  const { lossSum, tokens, auxLoss } = model.evaluate(ids, targets, BATCH, LENGTH);
-  return lossSum / tokens + model.config.auxLossCoefficient * (auxLoss ?? 0);
-}
 
 describe('every gradient of the whole model equals central differences in float64', () => {
   test.each<[string, Partial<ModelConfig>]>([
@@ -70,27 +26,7 @@ describe('every gradient of the whole model equals central differences in float6
     ['a pooled auxiliary loss', { auxLossReduction: 'pooled' }],
     ['dense', { numExperts: 1, topK: 1 }],
   ])('%s', (_, changes) => {
-    const model = modelOf({ ...SMALL, ...changes });
-    const { ids, targets } = exampleBatch(SMALL.vocabSize);
-    model.forwardBackward(ids, targets, BATCH, LENGTH);
-    const { data, gradient } = model.parameters;
-    const step = 1e-5;
-    for (const { name, offset, data: view } of model.parameters.parameters) {
-      let worst = 0;
-      let norm = 0;
-      for (let i = offset; i < offset + view.length; i++) {
-        const kept = data[i];
-        data[i] = kept + step;
-        const above = lossOf(model, ids, targets);
-        data[i] = kept - step;
-        const below = lossOf(model, ids, targets);
-        data[i] = kept;
-        worst = Math.max(worst, Math.abs((above - below) / (2 * step) - gradient[i]));
-        norm = Math.max(norm, Math.abs(gradient[i]));
-      }
-      expect(norm, `${name} has a gradient`).toBeGreaterThan(changes.topK === 1 && name.endsWith('router') ? 0 : 1e-6);
-      expect(worst / Math.max(norm, 1e-3), name).toBeLessThan(1e-6);
-    }
+    expectModelGradients({ ...SMALL, ...changes }, (name) => changes.topK === 1 && name.endsWith('router'));
   });
 });
 

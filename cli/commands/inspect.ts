@@ -85,7 +85,10 @@ export const inspect: Command = {
     ];
     for (const line of table(shape)) terminal.print(line);
     terminal.print();
-    for (const line of table(Object.entries(config).map(([key, value]) => [key, String(value)]))) terminal.print(line);
+    for (const line of table(
+      Object.entries(config).map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)]),
+    ))
+      terminal.print(line);
     return 0;
   },
 };

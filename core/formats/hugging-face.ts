@@ -6,12 +6,13 @@ import { writeCompanions } from '../data/companions.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { GemmoeError } from '../errors.ts';
 import type { Kernels } from '../kernels.ts';
-import { type ModelConfig, parseModelConfig, ropeBase } from '../model/config.ts';
+import { type ModelConfig, parseModelConfig } from '../model/config.ts';
 import { Transformer } from '../model/transformer.ts';
 import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
 import { makeDirectory, writeDirectoryAtomic } from './atomic-files.ts';
-import { exportFamily, familyOf } from './families/index.ts';
+import { exportFamily, familyOf, markFamily } from './families/index.ts';
 import { ConfigReader, type Family, type RawConfig, type TensorPlace } from './families/family.ts';
+import { writeRope } from './families/rope.ts';
 import { readJsonObject, writeJson } from './json-files.ts';
 import type { StoredType, TensorToWrite } from './safetensors.ts';
 import { MAX_SHARD_BYTES, TensorFiles, writeWeightFiles } from './weight-files.ts';
@@ -52,7 +53,7 @@ export function readModelConfig(directory: string): {
   const original = readJsonObject(path);
   const family = familyOf(original['model_type'], path);
   const config = parseModelConfig(family.fromConfig(new ConfigReader(path, original)), path);
-  return { config, family, original };
+  return { config: markFamily(config, family), family, original };
 }
 
 /**
@@ -207,7 +208,6 @@ function exportConfig(
   tokenizer: Tokenizer | undefined,
 ): Record<string, unknown> {
   const family = exportFamily(config);
-  const theta = ropeBase(config);
   const kept = Object.fromEntries(Object.entries(original ?? {}).filter(([key]) => key !== 'model_type'));
   return {
     bos_token_id: null,
@@ -226,10 +226,7 @@ function exportConfig(
     rms_norm_eps: config.normEps,
     hidden_act: 'silu',
     tie_word_embeddings: config.tieEmbeddings,
-    // transformers 4 reads the first two, transformers 5 the third
-    rope_theta: theta,
-    rope_scaling: null,
-    rope_parameters: { rope_type: 'default', rope_theta: theta },
+    ...writeRope(config),
     torch_dtype: dtype,
     dtype,
   };

@@ -3,10 +3,11 @@
 import type { AttentionShape } from '../kernels.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import type { Arena } from '../tensor/workspace.ts';
-import type { ModelConfig } from './config.ts';
+import { type ModelConfig, windowOf } from './config.ts';
 import { Linear } from './linear.ts';
 import type { ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
+import { QkNorm, type QkNormActivations } from './qk-norm.ts';
 
 /** What attention leaves for its backward pass. */
 export interface AttentionActivations {
@@ -16,18 +17,24 @@ export interface AttentionActivations {
   readonly output: FloatArray;
   /** [B·H·T] */
   readonly logSumExp: FloatArray;
+  /** Null where queries and keys are not normalised. */
+  readonly qkNorm: QkNormActivations | null;
 }
 
 /** Buffers that only the backward pass needs. */
 export interface AttentionScratch {
   readonly dOutput: FloatArray;
   readonly dQkv: FloatArray;
+  /** [N, H·D] a second buffer for the norms of queries and keys; empty without them. */
+  readonly dNormed: FloatArray;
 }
 
 export class Attention {
   /** One product for queries, keys and values: their rows stand below each other. */
   readonly qkv: Linear;
   readonly output: Linear;
+  /** Null where queries and keys are not normalised. */
+  private readonly qkNorm: QkNorm | null;
   private readonly config: ModelConfig;
   private readonly layer: number;
 
@@ -35,8 +42,11 @@ export class Attention {
     const { hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D } = config;
     this.config = config;
     this.layer = layer;
-    this.qkv = new Linear(store, `${name}.qkv`, 'attention', C, (H + 2 * KV) * D, [H * D, KV * D, KV * D]);
-    this.output = new Linear(store, `${name}.output`, 'attention', H * D, C);
+    const parts = [H * D, KV * D, KV * D];
+    const qkv = { parts, hasBias: config.qkvBias };
+    this.qkv = new Linear(store, `${name}.qkv`, 'attention', C, (H + 2 * KV) * D, qkv);
+    this.output = new Linear(store, `${name}.output`, 'attention', H * D, C, { hasBias: config.outputBias });
+    this.qkNorm = config.qkNorm ? new QkNorm(store, name, config, config.qkNorm) : null;
   }
 
   plan(arena: Arena, rows: number): AttentionActivations {
@@ -44,11 +54,17 @@ export class Attention {
       qkv: arena.floats(rows * this.qkv.outputs),
       output: arena.floats(rows * this.output.inputs),
       logSumExp: arena.floats(rows * this.config.numHeads),
+      qkNorm: this.qkNorm?.plan(arena, rows) ?? null,
     };
   }
 
   planBackward(arena: Arena, rows: number): AttentionScratch {
-    return { dOutput: arena.floats(rows * this.output.inputs), dQkv: arena.floats(rows * this.qkv.outputs) };
+    const heads = rows * this.output.inputs;
+    return {
+      dOutput: arena.floats(heads),
+      dQkv: arena.floats(rows * this.qkv.outputs),
+      dNormed: arena.floats(this.qkNorm ? heads : 0),
+    };
   }
 
   /** y [N,C] += attention of x [N,C]. */
@@ -57,6 +73,8 @@ export class Attention {
     const { qkv, output } = activations;
     const { keyOffset, valueOffset } = this.columns();
     this.qkv.forward(pass, qkv, x);
+    // attention overwrites its output later: until then it is the norms' scratch
+    if (this.qkNorm && activations.qkNorm) this.qkNorm.forward(pass, qkv, activations.qkNorm, output);
     this.rotate(pass, qkv, false);
     if (cache) {
       cache.store(this.layer, qkv, this.qkv.outputs, keyOffset, valueOffset, pass.length);
@@ -79,7 +97,7 @@ export class Attention {
     scratch: AttentionScratch,
   ): void {
     const { qkv, output, logSumExp } = activations;
-    const { dOutput, dQkv } = scratch;
+    const { dOutput, dQkv, dNormed } = scratch;
     const { keyOffset, valueOffset } = this.columns();
     this.output.backward(pass, dOutput, dy, output);
     const shape = this.shape(pass, this.qkv.outputs, pass.length * this.qkv.outputs);
@@ -99,6 +117,7 @@ export class Attention {
       shape,
     );
     this.rotate(pass, dQkv, true);
+    if (this.qkNorm && activations.qkNorm) this.qkNorm.backward(pass, dQkv, activations.qkNorm, dOutput, dNormed);
     this.qkv.backward(pass, dx, dQkv, x);
   }
 
@@ -124,7 +143,7 @@ export class Attention {
       kvHeads,
       headDim,
       scale: headDim ** -0.5,
-      window: 0,
+      window: windowOf(this.config, this.layer),
       queryStride: this.qkv.outputs,
       keyStride,
       keyBatchStride,

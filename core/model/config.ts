@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { GemmoeError } from '../errors.ts';
+import { RopeScalingSchema, ropeScalingProblem } from './rope-scaling.ts';
 
 const size = z.int().min(1);
 
@@ -43,6 +44,23 @@ export const ModelConfigSchema = z.strictObject({
    * (Wang et al. 2024, load balancing without auxiliary loss).
    */
   selectionBias: z.boolean().optional(),
+
+  // ------------------------------------------------------------ what public families do otherwise; each is off by default
+
+  /** `model_type` of the family that the model came from and is written as again, where another one could hold it too. */
+  family: z.string().optional(),
+  /** Biases of the query, key and value projections. */
+  qkvBias: z.boolean().optional(),
+  /** Bias of attention's output projection. */
+  outputBias: z.boolean().optional(),
+  /** Biases of a dense feed-forward layer's three projections. */
+  mlpBias: z.boolean().optional(),
+  /** RMSNorm of queries and keys before rope: over each head, or over the whole projection. */
+  qkNorm: z.enum(['head', 'whole']).optional(),
+  /** Keys that a query sees, its own among them: of every layer, or a number for each (0: all of them). */
+  window: z.union([size, z.array(z.int().min(0))]).optional(),
+  /** How rope reads beyond the length it was trained on. */
+  ropeScaling: RopeScalingSchema.optional(),
 });
 
 export type ModelConfig = z.infer<typeof ModelConfigSchema>;
@@ -77,7 +95,23 @@ export function parseModelConfig(value: unknown, source = 'model config'): Model
       'choose topK of at most numExperts',
     );
   }
+  if (config.mlpBias && config.numExperts > 1) {
+    refuse('mlpBias is set for a model of experts', 'experts have no biases: leave it out');
+  }
+  if (Array.isArray(config.window) && config.window.length !== config.numLayers) {
+    refuse(
+      `window has ${config.window.length} numbers but there are ${config.numLayers} layers`,
+      'give one for each layer, or one number for all',
+    );
+  }
+  const problem = ropeScalingProblem(config.ropeScaling, config.headDim);
+  if (problem) refuse(...problem);
   return config;
+}
+
+/** Keys that a query of `layer` sees, itself included; 0 is all of them. */
+export function windowOf({ window = 0 }: ModelConfig, layer: number): number {
+  return typeof window === 'number' ? window : window[layer];
 }
 
 /** The rope base after NTK-aware scaling: theta·alpha^(D/(D-2)). */
@@ -94,19 +128,28 @@ export interface ParameterCounts {
   readonly expert: number;
   readonly norm: number;
   readonly head: number;
+  readonly bias: number;
 }
 
 export function parameterCounts(config: ModelConfig): ParameterCounts {
   const { hiddenSize: C, numLayers: L, numHeads: H, numKvHeads: KV, headDim: D, numExperts: E } = config;
+  const qkNorm = { none: 0, head: 2 * D, whole: (H + KV) * D }[config.qkNorm ?? 'none'];
   const table = config.vocabSize * C;
   return {
     embedding: table,
     attention: L * (2 * C * H * D + 2 * C * KV * D),
     router: E > 1 ? L * E * C : 0,
     expert: L * E * 3 * C * config.expertWidth,
-    norm: (2 * L + 1) * C,
+    norm: (2 * L + 1) * C + L * qkNorm,
     head: config.tieEmbeddings ? 0 : table,
+    bias: L * biasesOfLayer(config),
   };
+}
+
+function biasesOfLayer(config: ModelConfig): number {
+  const { hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D, expertWidth: F } = config;
+  const qkv = config.qkvBias ? (H + 2 * KV) * D : 0;
+  return qkv + (config.outputBias ? C : 0) + (config.mlpBias ? 2 * F + C : 0);
 }
 
 /** All weights of the model. */

@@ -1,5 +1,5 @@
 // Random weights: N(0, 0.02), the projections that write to the residual stream scaled by 1/√(2·layers) as in GPT-2
-// (Radford et al. 2019), norms 1.
+// (Radford et al. 2019), norms 1, biases 0.
 
 import type { Kernels } from '../kernels.ts';
 import { Random } from '../random.ts';
@@ -27,8 +27,8 @@ export function fillInitial(
   numLayers: number,
   seed: number,
 ): void {
-  if (parameter.role === 'norm') {
-    out.fill(1);
+  if (parameter.role === 'norm' || parameter.role === 'bias') {
+    out.fill(parameter.role === 'norm' ? 1 : 0);
     return;
   }
   const deviation = writesToResidual(parameter.name) ? DEVIATION / Math.sqrt(2 * numLayers) : DEVIATION;

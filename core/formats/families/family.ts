@@ -37,10 +37,13 @@ export interface Family {
 export class ConfigReader {
   readonly path: string;
   readonly raw: RawConfig;
+  /** Before every field's name, where the fields are those of an object within the file. */
+  private readonly prefix: string;
 
-  constructor(path: string, raw: RawConfig) {
+  constructor(path: string, raw: RawConfig, prefix = '') {
     this.path = path;
     this.raw = raw;
+    this.prefix = prefix;
   }
 
   /** A number, or `fallback` where the field is missing or null. */
@@ -84,101 +87,31 @@ export class ConfigReader {
     throw this.unsupported(key, value);
   }
 
-  /** Rope base, from the v5 form (rope_parameters) or the v4 one (rope_theta, rope_scaling). */
-  ropeTheta(fallback: number): number {
-    this.require('partial_rotary_factor', 1);
-    const scaling = this.plainRope('rope_scaling');
-    const parameters = this.plainRope('rope_parameters');
-    const theta = scaling['rope_theta'] ?? parameters['rope_theta'] ?? this.raw['rope_theta'] ?? fallback;
-    if (typeof theta === 'number' && theta > 0) return theta;
-    throw this.wrong('rope_theta', theta, 'a number above 0');
+  /** Fields of an object within the file, named with `prefix` in what is refused. */
+  within(prefix: string, raw: RawConfig): ConfigReader {
+    return new ConfigReader(this.path, raw, prefix);
   }
 
-  /** A rope object that asks for nothing but a base; empty where there is none. */
-  private plainRope(key: string): RawConfig {
-    const rope = this.raw[key] ?? {};
-    if (typeof rope !== 'object' || Array.isArray(rope)) throw this.wrong(key, rope, 'an object');
-    for (const [field, value] of Object.entries(rope)) {
-      const name = `${key}.${field}`;
-      if (value === null) continue;
-      if ((field === 'rope_type' || field === 'type') && value !== 'default') {
-        throw this.unsupported(name, value, 'default');
-      }
-      if (field === 'partial_rotary_factor' && value !== 1) throw this.unsupported(name, value, 1);
-      // transformers 5 may nest one object per kind of layer
-      if (typeof value === 'object') throw this.unsupported(name, value);
-    }
-    return rope as RawConfig;
-  }
-
-  private unsupported(key: string, value: unknown, supported?: string | number | boolean): GemmoeError {
+  unsupported(key: string, value: unknown, supported?: string | number | boolean): GemmoeError {
     const what = supported === undefined ? 'which is' : `and anything but ${JSON.stringify(supported)} is`;
     return new GemmoeError(
       'unavailable',
-      `${this.path}: ${key} is ${JSON.stringify(value)}, ${what} not supported`,
+      `${this.path}: ${this.prefix}${key} is ${JSON.stringify(value)}, ${what} not supported`,
       'this checkpoint cannot be run: it would be computed wrongly',
     );
   }
 
-  private wrong(key: string, value: unknown, wanted: string): GemmoeError {
-    const found = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
-    return new GemmoeError('bad-config', `${this.path}: ${key} ${found}; ${wanted} is wanted`, 'correct config.json');
+  contradiction(key: string, value: unknown, other: string, otherValue: unknown): GemmoeError {
+    const found = `${this.prefix}${key} is ${JSON.stringify(value)}, but ${this.prefix}${other} is ${JSON.stringify(otherValue)}`;
+    return new GemmoeError('bad-config', `${this.path}: ${found}`, 'correct config.json: they mean the same');
   }
-}
 
-/** The fields that all Llama-shaped families share. */
-export function readDecoder(
-  reader: ConfigReader,
-  defaults: { readonly ropeTheta: number; readonly eps: number },
-): Omit<ModelConfig, 'numExperts' | 'topK' | 'expertWidth' | 'auxLossCoefficient' | 'auxLossReduction'> {
-  reader.require('hidden_act', 'silu');
-  reader.refuse('sliding_window');
-  reader.refuse('quantization_config');
-  const hiddenSize = reader.size('hidden_size');
-  const numHeads = reader.size('num_attention_heads');
-  const share = hiddenSize % numHeads === 0 ? hiddenSize / numHeads : undefined;
-  return {
-    vocabSize: reader.size('vocab_size'),
-    hiddenSize,
-    numLayers: reader.size('num_hidden_layers'),
-    numHeads,
-    numKvHeads: reader.size('num_key_value_heads', numHeads),
-    headDim: reader.size('head_dim', share),
-    maxSequenceLength: reader.size('max_position_embeddings'),
-    ropeTheta: reader.ropeTheta(defaults.ropeTheta),
-    ropeAlpha: 1,
-    normEps: reader.number('rms_norm_eps', defaults.eps),
-    tieEmbeddings: reader.boolean('tie_word_embeddings', false),
-  };
-}
-
-/** Places of everything but the feed-forward layers, Llama's names. */
-export function decoderPlaces(
-  config: ModelConfig,
-  feedForward: (layer: number) => readonly TensorPlace[],
-): TensorPlace[] {
-  const { vocabSize: V, hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D } = config;
-  const places: TensorPlace[] = [whole('model.embed_tokens.weight', [V, C], 'embedding')];
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    const file = `model.layers.${layer}`;
-    const ours = `layers.${layer}`;
-    const qkv = `${ours}.attention.qkv`;
-    places.push(
-      whole(`${file}.input_layernorm.weight`, [C], `${ours}.attention_norm`),
-      { name: `${file}.self_attn.q_proj.weight`, shape: [H * D, C], parameter: qkv, offset: 0 },
-      { name: `${file}.self_attn.k_proj.weight`, shape: [KV * D, C], parameter: qkv, offset: H * D * C },
-      { name: `${file}.self_attn.v_proj.weight`, shape: [KV * D, C], parameter: qkv, offset: (H + KV) * D * C },
-      whole(`${file}.self_attn.o_proj.weight`, [C, H * D], `${ours}.attention.output`),
-      whole(`${file}.post_attention_layernorm.weight`, [C], `${ours}.feed_forward_norm`),
-      ...feedForward(layer),
+  wrong(key: string, value: unknown, wanted: string): GemmoeError {
+    const found = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
+    return new GemmoeError(
+      'bad-config',
+      `${this.path}: ${this.prefix}${key} ${found}; ${wanted} is wanted`,
+      'correct config.json',
     );
   }
-  places.push(whole('model.norm.weight', [C], 'final_norm'));
-  if (!config.tieEmbeddings) places.push(whole('lm_head.weight', [V, C], 'head'));
-  return places;
-}
-
-/** A tensor that is a whole parameter. */
-export function whole(name: string, shape: readonly number[], parameter: string): TensorPlace {
-  return { name, shape, parameter, offset: 0 };
 }

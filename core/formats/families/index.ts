@@ -4,10 +4,15 @@ import { GemmoeError, nearestName } from '../../errors.ts';
 import type { ModelConfig } from '../../model/config.ts';
 import type { Family } from './family.ts';
 import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3 } from './qwen3.ts';
 import { withSelectionBias } from './selection-bias.ts';
+import { switchesOn } from './switches.ts';
 
-export const FAMILIES: readonly Family[] = [llama, mixtral].map(withSelectionBias);
+/** The first that can hold a model is the one that a model of ours is written as. */
+export const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, mixtral].map(withSelectionBias);
 
 /** The family of a config.json's model_type. @throws GemmoeError listing those supported */
 export function familyOf(modelType: unknown, path: string): Family {
@@ -22,9 +27,23 @@ export function familyOf(modelType: unknown, path: string): Family {
   );
 }
 
-/** The family that a model of ours is written as. */
+/**
+ * The family that a model is written as: the one it came from, or else the first that can hold it.
+ * @throws GemmoeError where none can, naming what no family has together
+ */
 export function exportFamily(config: ModelConfig): Family {
-  const found = FAMILIES.find((family) => family.exports(config));
-  if (!found) throw new GemmoeError('internal', 'no family can hold this model');
-  return found;
+  const able = FAMILIES.filter((family) => family.exports(config));
+  const found = able.find(({ modelType }) => modelType === config.family) ?? able.at(0);
+  if (found) return found;
+  const kind = config.numExperts > 1 ? 'a model of experts' : 'a dense model';
+  throw new GemmoeError(
+    'unavailable',
+    `no family of models that is supported can hold ${kind} with ${switchesOn(config).join(', ') || 'these sizes'}`,
+    'leave some of it out',
+  );
+}
+
+/** The config as a family's: marked where another family would be chosen for it. */
+export function markFamily(config: ModelConfig, { modelType }: Family): ModelConfig {
+  return exportFamily(config).modelType === modelType ? config : { ...config, family: modelType };
 }

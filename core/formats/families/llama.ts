@@ -1,33 +1,30 @@
-// Llama: a dense decoder; our model with one expert.
+// Llama (Touvron et al. 2023; Dubey et al. 2024): a dense decoder; our model with one expert.
 
-import { decoderPlaces, type Family, readDecoder } from './family.ts';
+import { decoderPlaces, denseFields, denseMlp, readDecoder } from './decoder.ts';
+import type { Family } from './family.ts';
+import { attentionBiases, biasesAgree, holds } from './switches.ts';
 
 export const llama: Family = {
   modelType: 'llama',
   architecture: 'LlamaForCausalLM',
-  exports: (config) => config.numExperts === 1,
+  exports: (config) =>
+    config.numExperts === 1 && holds(config, ['qkvBias', 'outputBias', 'mlpBias']) && biasesAgree(config),
 
   fromConfig(reader) {
-    reader.refuse('attention_bias');
-    reader.refuse('mlp_bias');
-    const expertWidth = reader.size('intermediate_size');
-    const decoder = readDecoder(reader, { ropeTheta: 10000, eps: 1e-6 });
-    return { ...decoder, numExperts: 1, topK: 1, expertWidth, auxLossCoefficient: 0, auxLossReduction: 'pooled' };
+    reader.refuse('sliding_window');
+    return {
+      ...readDecoder(reader, { ropeTheta: 10000, eps: 1e-6 }),
+      ...denseFields(reader),
+      ...attentionBiases(reader.boolean('attention_bias', false)),
+      ...(reader.boolean('mlp_bias', false) && { mlpBias: true }),
+    };
   },
 
-  toConfig: (config) => ({ intermediate_size: config.expertWidth, attention_bias: false, mlp_bias: false }),
+  toConfig: (config) => ({
+    intermediate_size: config.expertWidth,
+    attention_bias: config.qkvBias ?? false,
+    mlp_bias: config.mlpBias ?? false,
+  }),
 
-  layouts(config) {
-    const { hiddenSize: C, expertWidth: F } = config;
-    const places = decoderPlaces(config, (layer) => {
-      const file = `model.layers.${layer}.mlp`;
-      const experts = `layers.${layer}.experts`;
-      return [
-        { name: `${file}.gate_proj.weight`, shape: [F, C], parameter: `${experts}.gate_up`, offset: 0 },
-        { name: `${file}.up_proj.weight`, shape: [F, C], parameter: `${experts}.gate_up`, offset: F * C },
-        { name: `${file}.down_proj.weight`, shape: [C, F], parameter: `${experts}.down`, offset: 0 },
-      ];
-    });
-    return [places];
-  },
+  layouts: (config) => [decoderPlaces(config, (layer) => denseMlp(config, layer))],
 };

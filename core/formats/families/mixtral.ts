@@ -1,7 +1,10 @@
 // Mixtral (Jiang et al. 2024): our own architecture, so what gemmoe trains is a Mixtral.
 
 import type { ModelConfig } from '../../model/config.ts';
-import { decoderPlaces, type Family, readDecoder, type TensorPlace, whole } from './family.ts';
+import { decoderPlaces, readDecoder, whole } from './decoder.ts';
+import type { Family, TensorPlace } from './family.ts';
+import { holds } from './switches.ts';
+import { hasOneWindow, readWindow } from './windows.ts';
 
 /** A key of our own: Hugging Face always pools, and passes over what it does not know. */
 const REDUCTION = 'gemmoe_aux_loss_reduction';
@@ -9,12 +12,13 @@ const REDUCTION = 'gemmoe_aux_loss_reduction';
 export const mixtral: Family = {
   modelType: 'mixtral',
   architecture: 'MixtralForCausalLM',
-  exports: (config) => config.numExperts > 1,
+  exports: (config) => config.numExperts > 1 && holds(config, ['window']) && hasOneWindow(config),
 
   fromConfig(reader) {
     reader.require('router_jitter_noise', 0);
     return {
       ...readDecoder(reader, { ropeTheta: 1e6, eps: 1e-5 }),
+      ...readWindow(reader, null),
       numExperts: reader.size('num_local_experts', 8, 2), // one expert has no router: that is a llama
       topK: reader.size('num_experts_per_tok', 2),
       expertWidth: reader.size('intermediate_size'),
@@ -30,7 +34,7 @@ export const mixtral: Family = {
     router_aux_loss_coef: config.auxLossCoefficient,
     [REDUCTION]: config.auxLossReduction,
     router_jitter_noise: 0,
-    sliding_window: null,
+    sliding_window: config.window ?? null,
   }),
 
   // per expert, as published; fused per layer, as transformers 5 holds them in memory
