@@ -33,6 +33,11 @@ export type SameKernels = Pick<
   | 'adamw'
   | 'sgd'
   | 'lion'
+  | 'adam'
+  | 'scheduleFree'
+  | 'roundToBf16'
+  | 'roundToF16'
+  | 'zLoss'
   | 'muonMomentum'
   | 'muonUpdate'
   | 'toBf16'
@@ -94,6 +99,24 @@ export interface NativeBackend extends SameKernels {
     E: number,
     K: number,
     renormalise: boolean,
+  ): void;
+  chooseExperts(
+    weights: FloatArray,
+    experts: Int32Array,
+    probabilities: FloatArray,
+    bias: FloatArray,
+    N: number,
+    E: number,
+    K: number,
+    renormalise: boolean,
+  ): void;
+  adafactor(
+    p: FloatArray,
+    g: FloatArray,
+    row: FloatArray,
+    rowOffset: number,
+    column: FloatArray | null,
+    ...rest: (number | boolean)[]
   ): void;
   dispatch(
     experts: Int32Array,

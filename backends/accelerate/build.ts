@@ -51,6 +51,7 @@ const KERNEL_FLAGS = ['-fno-math-errno', '-fno-trapping-math', '-fno-exceptions'
 const LEVEL_SOURCES = [
   { name: 'kernels.cc', flags: ['-ffp-contract=fast'] },
   { name: 'normal.cc', flags: ['-ffp-contract=off'] },
+  { name: 'schedule-free.cc', flags: ['-ffp-contract=off'] },
 ];
 
 const SOURCES = ['addon.cc', 'pool.cc', 'blas.cc', 'levels.cc'];

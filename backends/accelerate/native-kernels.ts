@@ -28,6 +28,11 @@ const SAME: readonly (keyof SameKernels)[] = [
   'adamw',
   'sgd',
   'lion',
+  'adam',
+  'scheduleFree',
+  'roundToBf16',
+  'roundToF16',
+  'zLoss',
   'muonMomentum',
   'muonUpdate',
   'toBf16',
@@ -71,6 +76,14 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
     routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, options) {
       const { numExperts: E, topK: K, renormalise } = options;
       native.routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, E, K, renormalise);
+    },
+    chooseExperts(weights, experts, probabilities, bias, N, { numExperts, topK, renormalise }) {
+      native.chooseExperts(weights, experts, probabilities, bias, N, numExperts, topK, renormalise);
+    },
+    adafactor(p, g, row, rowOffset, column, columnOffset, offset, rows, columns, o) {
+      const rates = [o.learningRate, o.step, o.decayRate, o.eps1, o.eps2, o.clip];
+      const rest = [o.relative, o.weightDecay, o.gradientScale];
+      native.adafactor(p, g, row, rowOffset, column, columnOffset, offset, rows, columns, ...rates, ...rest);
     },
     dispatch({ experts, offsets, rows, slots }, N, { numExperts, topK }) {
       native.dispatch(experts, offsets, rows, slots, N, numExperts, topK);

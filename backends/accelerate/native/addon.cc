@@ -518,6 +518,108 @@ KERNEL(lion) {
   return nullptr;
 }
 
+KERNEL(adam) {
+  Call call(env, info, "adam");
+  const long offset = call.offset(5, "offset"), count = call.offset(6, "count");
+  const double end = double(offset) + double(count);
+  float* p = call.floats(0, "p", end);
+  float* g = call.floats(1, "g", end);
+  float* m = call.floats(2, "m", end);
+  float* v = call.floats(3, "v", end);
+  float* vMax = call.floatsOrNull(4, "vMax", end);
+  double values[7];
+  static const char* const names[] = {"learningRate", "beta1", "beta2", "eps", "weightDecay", "step", "gradientScale"};
+  for (int i = 0; i < 7; i++) values[i] = call.number(7 + i, names[i]);
+  if (call.ok()) {
+    call.table().adam(call.context(), p + offset, g + offset, m + offset, v + offset, vMax ? vMax + offset : nullptr, count, values[0],
+                      values[1], values[2], values[3], values[4], values[5], values[6]);
+  }
+  return nullptr;
+}
+
+KERNEL(adafactor) {
+  Call call(env, info, "adafactor");
+  const long rowOffset = call.offset(3, "rowOffset"), columnOffset = call.offset(5, "columnOffset");
+  const long offset = call.offset(6, "offset"), rows = call.size(7, "rows"), columns = call.size(8, "columns");
+  const double end = double(offset) + double(rows) * double(columns);
+  float* p = call.floats(0, "p", end);
+  float* g = call.floats(1, "g", end);
+  float* row = call.floats(2, "row", double(rowOffset) + double(rows));
+  float* column = call.floatsOrNull(4, "column", double(columnOffset) + double(columns));
+  AdafactorValues o;
+  o.learningRate = call.number(9, "learningRate");
+  o.step = call.number(10, "step");
+  o.decayRate = call.number(11, "decayRate");
+  o.eps1 = call.number(12, "eps1");
+  o.eps2 = call.number(13, "eps2");
+  o.clip = call.number(14, "clip");
+  o.relative = call.flag(15, "relative");
+  o.weightDecay = call.number(16, "weightDecay");
+  o.gradientScale = call.number(17, "gradientScale");
+  if (call.ok()) {
+    call.table().adafactor(call.context(), p + offset, g + offset, row + rowOffset, column ? column + columnOffset : nullptr, rows,
+                           columns, &o);
+  }
+  return nullptr;
+}
+
+KERNEL(scheduleFree) {
+  Call call(env, info, "scheduleFree");
+  const long offset = call.offset(5, "offset"), count = call.offset(6, "count");
+  const double end = double(offset) + double(count);
+  static const char* const arrays[] = {"p", "g", "z", "x", "v"};
+  float* a[5];
+  for (int i = 0; i < 5; i++) a[i] = call.floats(i, arrays[i], end);
+  static const char* const names[] = {"learningRate", "beta1", "beta2", "eps", "weightDecay", "averaging", "step", "gradientScale"};
+  double values[8];
+  for (int i = 0; i < 8; i++) values[i] = call.number(7 + i, names[i]);
+  const ScheduleFreeValues o = {values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]};
+  if (call.ok()) {
+    call.table().scheduleFree(call.context(), a[0] + offset, a[1] + offset, a[2] + offset, a[3] + offset, a[4] + offset, count, &o);
+  }
+  return nullptr;
+}
+
+KERNEL(roundToBf16) {
+  Call call(env, info, "roundToBf16");
+  const long count = call.offset(2, "count");
+  float* out = call.floats(0, "out", double(count));
+  const float* x = call.floats(1, "x", double(count));
+  if (call.ok()) call.table().roundToBf16(call.context(), out, x, count);
+  return nullptr;
+}
+
+KERNEL(roundToF16) {
+  Call call(env, info, "roundToF16");
+  const long count = call.offset(2, "count");
+  float* out = call.floats(0, "out", double(count));
+  const float* x = call.floats(1, "x", double(count));
+  if (call.ok()) call.table().roundToF16(call.context(), out, x, count);
+  return nullptr;
+}
+
+KERNEL(chooseExperts) {
+  Call call(env, info, "chooseExperts");
+  const long N = call.size(4, "N"), E = call.size(5, "numExperts"), K = call.size(6, "topK");
+  float* weights = call.floats(0, "weights", double(N) * K);
+  std::int32_t* experts = call.ints(1, "experts", double(N) * K);
+  const float* probabilities = call.floats(2, "probabilities", double(N) * E);
+  const float* bias = call.floats(3, "bias", E);
+  const bool renormalise = call.flag(7, "renormalise");
+  call.check(K <= E, "topK is larger than numExperts");
+  if (call.ok()) call.table().chooseExperts(call.context(), weights, experts, probabilities, bias, N, E, K, renormalise);
+  return nullptr;
+}
+
+KERNEL(zLoss) {
+  Call call(env, info, "zLoss");
+  const long N = call.size(2, "N"), E = call.size(3, "E");
+  float* dLogits = call.floatsOrNull(0, "dLogits", double(N) * E);
+  const float* logits = call.floats(1, "logits", double(N) * E);
+  const float scale = static_cast<float>(call.number(4, "scale"));
+  return call.ok() ? call.value(call.table().zLoss(call.context(), dLogits, logits, N, E, scale)) : nullptr;
+}
+
 KERNEL(muonMomentum) {
   Call call(env, info, "muonMomentum");
   const long offset = call.offset(2, "offset"), count = call.offset(3, "count");
@@ -655,6 +757,8 @@ const Entry KERNELS[] = {
     ENTRY(crossEntropy), ENTRY(sumOfSquares),   ENTRY(adamw),          ENTRY(sgd),               ENTRY(lion),
     ENTRY(muonMomentum), ENTRY(newtonSchulz),   ENTRY(muonNormalise),  ENTRY(muonUpdate),        ENTRY(toBf16),
     ENTRY(fromBf16),     ENTRY(toF16),          ENTRY(fromF16),        ENTRY(fillNormal),        ENTRY(exponential),
+    ENTRY(adam),         ENTRY(adafactor),      ENTRY(scheduleFree),   ENTRY(roundToBf16),       ENTRY(roundToF16),
+    ENTRY(chooseExperts), ENTRY(zLoss),
 };
 
 /** The instances of one environment. */

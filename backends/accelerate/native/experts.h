@@ -6,7 +6,8 @@
 namespace LEVEL {
 
 /** The K largest of p [E] in falling order; ties go to the lowest index, and NaN is never larger. */
-INLINE void chooseLargest(int32_t* chosen, const float* p, long E, long K) {
+template <class Score>
+INLINE void chooseLargest(int32_t* chosen, const Score* p, long E, long K) {
   for (long k = 0; k < K; k++) {
     long best = -1;
     for (long e = 0; e < E; e++) {
@@ -18,19 +19,58 @@ INLINE void chooseLargest(int32_t* chosen, const float* p, long E, long K) {
   }
 }
 
+/** weights [K] of the chosen ones. */
+INLINE void weigh(float* w, const int32_t* chosen, const float* p, long K, int renormalise) {
+  float total = 0;
+  for (long k = 0; k < K; k++) total += p[chosen[k]];
+  for (long k = 0; k < K; k++) w[k] = renormalise ? p[chosen[k]] / total : p[chosen[k]];
+}
+
 static void router(Context* context, float* probabilities, float* weights, int32_t* experts, const float* logits, long N, long E,
                    long K, int renormalise) {
   parallelRows(context, N, N * E * (4 + K), [=](long begin, long end, int) {
     for (long n = begin; n < end; n++) {
-      float *p = probabilities + n * E, *w = weights + n * K;
+      float* p = probabilities + n * E;
       int32_t* chosen = experts + n * K;
       softmaxRow(p, logits + n * E, E);
       chooseLargest(chosen, p, E, K);
-      float total = 0;
-      for (long k = 0; k < K; k++) total += p[chosen[k]];
-      for (long k = 0; k < K; k++) w[k] = renormalise ? p[chosen[k]] / total : p[chosen[k]];
+      weigh(weights + n * K, chosen, p, K, renormalise);
     }
   });
+}
+
+static void chooseExperts(Context* context, float* weights, int32_t* experts, const float* probabilities, const float* bias, long N,
+                          long E, long K, int renormalise) {
+  parallelRows(context, N, N * E * (2 + K), [=](long begin, long end, int part) {
+    double* scores = scratch<double>(context, part, SLOT_SCORES, E); // in float32, sums that differ would tie
+    for (long n = begin; n < end; n++) {
+      const float* p = probabilities + n * E;
+      for (long e = 0; e < E; e++) scores[e] = (double)p[e] + (double)bias[e];
+      chooseLargest(experts + n * K, scores, E, K);
+      weigh(weights + n * K, experts + n * K, p, K, renormalise);
+    }
+  });
+}
+
+static double zLoss(Context* context, float* dLogits, const float* logits, long N, long E, float scale) {
+  double* squares = scratch<double>(context, 0, SLOT_SUMS, N);
+  parallelRows(context, N, N * E * 4, [=](long begin, long end, int) {
+    for (long n = begin; n < end; n++) {
+      const float *row = logits + n * E, shift = rowMaximum(row, E);
+      const auto power = [&](long e, auto load) { return exponential(load(row + e, -INFINITY) - shift); };
+      vf totals{};
+      forVectors(E, [&](long e, auto load, auto) { totals += power(e, load); });
+      const double total = sumDouble(totals), logSumExp = (double)shift + log(total);
+      squares[n] = logSumExp * logSumExp;
+      if (!dLogits) continue;
+      const float factor = (float)(2 * (double)scale * logSumExp / total);
+      float* d = dLogits + n * E;
+      forVectors(E, [&](long e, auto load, auto store) { store(d + e, load(d + e) + factor * power(e, load)); });
+    }
+  });
+  double total = 0;
+  for (long n = 0; n < N; n++) total += squares[n];
+  return total;
 }
 
 static void routerBackward(Context* context, float* dLogits, const float* dWeights, const float* dProbabilities,

@@ -1,6 +1,7 @@
 // Every kernel, compiled once for each instruction-set level: LEVEL names it, the compiler's flags say what it may use.
 #include "kernels.h"
 
+#include "adafactor.h"
 #include "attention.h"
 #include "experts.h"
 #include "gemm.h"
@@ -15,6 +16,9 @@
 namespace LEVEL {
 
 void fillNormals(float* out, long count, double mean, double deviation, NormalStream stream, double start); // normal.cc
+
+void scheduleFree(Context* context, float* p, float* g, float* z, float* x, float* v, long count,
+                  const ScheduleFreeValues* values); // schedule-free.cc
 
 static void fillNormal(Context* context, float* out, long count, double mean, double deviation, NormalStream stream, double start) {
   const int parts = partsFor(context, count, 8192);
@@ -46,9 +50,9 @@ const KernelTable table = {
     swiglu,         swigluBackward,  attention,      attentionBackward, router,
     routerBackward, gather,          gatherBackward, combine,        combineBackward,
     experts,        expertsBackward, crossEntropy,   sumOfSquares,   adamw,
-    sgd,            lion,            muonMomentum,   newtonSchulz,   muonNormalise,
+    sgd,            lion,            adam,           adafactor,      scheduleFree,    muonMomentum,   newtonSchulz,   muonNormalise,
     muonUpdate,     toBf16,          fromBf16,       toF16,          fromF16,
-    fillNormal,     exponentialOf,
+    fillNormal,     roundBf16,       roundF16,       chooseExperts,  zLoss,           exponentialOf,
 };
 
 } // namespace LEVEL

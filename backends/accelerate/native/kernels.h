@@ -55,6 +55,18 @@ struct ExpertsShape {
   long N, C, E, K, F;
 };
 
+/** AdafactorOptions of core/kernels.ts. */
+struct AdafactorValues {
+  double learningRate, step, decayRate, eps1, eps2, clip;
+  int relative;
+  double weightDecay, gradientScale;
+};
+
+/** Settings of a step of schedule-free AdamW. */
+struct ScheduleFreeValues {
+  double learningRate, beta1, beta2, eps, weightDecay, averaging, step, gradientScale;
+};
+
 /** A stream of core/random.ts: its key, its number and a step of it. */
 struct NormalStream {
   uint32_t keyLow, keyHigh, stream, step;
@@ -113,6 +125,10 @@ struct KernelTable {
               double weightDecay, double step, double gradientScale);
   void (*lion)(Context*, float* p, float* g, float* m, long count, double learningRate, double beta1, double beta2,
                double weightDecay, double gradientScale);
+  void (*adam)(Context*, float* p, float* g, float* m, float* v, float* vMax, long count, double learningRate, double beta1,
+               double beta2, double eps, double weightDecay, double step, double gradientScale);
+  void (*adafactor)(Context*, float* p, float* g, float* row, float* column, long rows, long columns, const AdafactorValues*);
+  void (*scheduleFree)(Context*, float* p, float* g, float* z, float* x, float* v, long count, const ScheduleFreeValues*);
   void (*muonMomentum)(Context*, float* g, float* m, long count, double momentum, int nesterov, double gradientScale);
   void (*newtonSchulz)(Context*, float* x, const double* offsets, long count, long rows, long columns, const double* coefficients,
                        long steps, int precision);
@@ -123,6 +139,11 @@ struct KernelTable {
   void (*toF16)(Context*, uint16_t* out, const float* x, long count);
   void (*fromF16)(Context*, float* out, const uint16_t* x, long count);
   void (*fillNormal)(Context*, float* out, long count, double mean, double deviation, NormalStream, double start);
+  void (*roundToBf16)(Context*, float* out, const float* x, long count);
+  void (*roundToF16)(Context*, float* out, const float* x, long count);
+  void (*chooseExperts)(Context*, float* weights, int32_t* experts, const float* probabilities, const float* bias, long N, long E,
+                        long K, int renormalise);
+  double (*zLoss)(Context*, float* dLogits, const float* logits, long N, long E, float scale);
   /** y = e^x. */
   void (*exponential)(Context*, float* y, const float* x, long count);
 };

@@ -306,6 +306,32 @@ static void fromF16(Context* context, float* out, const uint16_t* x, long count)
   });
 }
 
+static void roundBf16(Context* context, float* out, const float* x, long count) {
+  const int parts = partsFor(context, count);
+  parallel(context, parts, [=](int part) {
+    const Range range = rangeOf(count, W, part, parts);
+    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
+      const long i = range.begin + offset;
+      store(out + i, roundToBf16(load(x + i)));
+    });
+  });
+}
+
+static void roundF16(Context* context, float* out, const float* x, long count) {
+  const int parts = partsFor(context, count);
+  parallel(context, parts, [=](int part) {
+    const Range range = rangeOf(count, W, part, parts);
+    long i = range.begin;
+#if defined(__AVX512F__)
+    for (; i + W <= range.end; i += W) {
+      const __m256i half = _mm512_cvtps_ph((__m512)load(x + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      store(out + i, (vf)_mm512_cvtph_ps(half));
+    }
+#endif
+    for (; i < range.end; i++) out[i] = halfValue(halfBits(x[i]));
+  });
+}
+
 static void exponentialOf(Context*, float* y, const float* x, long count) {
   forVectors(count, [&](long i, auto load, auto store) { store(y + i, exponential(load(x + i))); });
 }
