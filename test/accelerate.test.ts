@@ -241,6 +241,35 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
     );
   });
 
+  test('arrays that are too short for a record of sizes are refused', () => {
+    const kernels = bindKernels(create('threads=1'));
+    const options = { numExperts: 4, topK: 2, renormalise: true };
+    const choose = (weights: number, experts: number, probabilities: number, bias: number) =>
+      kernels.chooseExperts(f(weights), new Int32Array(experts), f(probabilities), f(bias), 3, options);
+    choose(6, 6, 12, 4);
+    for (const sizes of [
+      [5, 6, 12, 4],
+      [6, 5, 12, 4],
+      [6, 6, 11, 4],
+      [6, 6, 12, 3],
+    ] as const) {
+      expect(() => choose(...sizes)).toThrow(RangeError);
+    }
+    const rates = { learningRate: 0.1, step: 1, decayRate: 0.8, eps1: 1e-8, eps2: 1e-3, clip: 1 };
+    const settings = { ...rates, relative: false, weightDecay: 0, gradientScale: 1 };
+    const adafactor = (p: number, g: number, row: number, column: number) =>
+      kernels.adafactor(f(p), f(g), f(row), 1, f(column), 2, 1, 3, 4, settings);
+    adafactor(13, 13, 4, 6);
+    for (const sizes of [
+      [12, 13, 4, 6],
+      [13, 12, 4, 6],
+      [13, 13, 3, 6],
+      [13, 13, 4, 5],
+    ] as const) {
+      expect(() => adafactor(...sizes)).toThrow(RangeError);
+    }
+  });
+
   test('an index that leaves its table is refused', () => {
     const kernels = bindKernels(create('threads=1'));
     const [y, table] = [new Float32Array(8), new Float32Array(12)];
@@ -392,6 +421,20 @@ function everyParallelKernel(kernels: Kernels): Float32Array[] {
     1,
   );
   keep(normed, dTable, dGamma, Float32Array.of(loss, kernels.sumOfSquares(table)));
+
+  const zGradient = floats(rows * columns);
+  keep(zGradient, Float32Array.of(kernels.zLoss(zGradient, table, rows, columns, 0.1)));
+  const [p, g, row, column] = [normal(rows * columns, 'p'), normal(rows * columns, 'g'), floats(rows), floats(columns)];
+  const rates = { learningRate: 0.1, step: 2, decayRate: 0.8, eps1: 1e-8, eps2: 1e-3, clip: 1 };
+  const settings = { ...rates, relative: true, weightDecay: 0.1, gradientScale: 1 };
+  kernels.adafactor(p, g, row, 0, column, 0, 0, rows, columns, settings);
+  keep(p, row, column);
+  const matrices = { offsets: Float64Array.of(0, 100 * 130, 200 * 130), rows: 100, columns: 130 };
+  for (const rounded of [false, true]) {
+    const batch = normal(300 * 130, 'newton');
+    kernels.newtonSchulz(batch, matrices, Float64Array.of(3.4445, -4.775, 2.0315), floats(0), rounded);
+    keep(batch);
+  }
   return written;
 }
 
@@ -431,6 +474,16 @@ const CALLS: readonly CallOf[] = [
   { kernel: 'adamw', args: () => [f(5), f(5), f(5), f(5), 1, 4, 0.1, 0.9, 0.99, 1e-8, 0, 1, 1] },
   { kernel: 'sgd', args: () => [f(5), f(5), f(5), 1, 4, 0.1, 0.9, false, 0, 1, 1] },
   { kernel: 'lion', args: () => [f(5), f(5), f(5), 1, 4, 0.1, 0.9, 0.99, 0, 1] },
+  { kernel: 'adam', args: () => [f(5), f(5), f(5), f(5), f(5), 1, 4, 0.1, 0.9, 0.99, 1e-8, 0, 1, 1] },
+  {
+    kernel: 'scheduleFree',
+    args: () => [f(5), f(5), f(5), f(5), f(5), 1, 4, 0.1, 0.9, 0.99, 1e-8, 0, 0.5, 1, 1],
+  },
+  { kernel: 'muonMomentum', args: () => [f(5), f(5), 1, 4, 0.9, true, 1] },
+  { kernel: 'muonUpdate', args: () => [f(5), f(5), 1, 4, 0.1, 0.1, true] },
+  { kernel: 'zLoss', args: () => [f(6), f(6), 2, 3, 1] },
+  { kernel: 'roundToBf16', args: () => [f(5), f(5), 5] },
+  { kernel: 'roundToF16', args: () => [f(5), f(5), 5] },
   { kernel: 'toBf16', args: () => [new Uint16Array(5), f(5)], sizedBy: 1 },
   { kernel: 'fromF16', args: () => [f(5), new Uint16Array(5)], sizedBy: 1 },
 ];
