@@ -244,29 +244,29 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
   test('arrays that are too short for a record of sizes are refused', () => {
     const kernels = bindKernels(create('threads=1'));
     const options = { numExperts: 4, topK: 2, renormalise: true };
-    const choose = (weights: number, experts: number, probabilities: number, bias: number) =>
+    const choose = ([weights, experts, probabilities, bias]: readonly number[]) =>
       kernels.chooseExperts(f(weights), new Int32Array(experts), f(probabilities), f(bias), 3, options);
-    choose(6, 6, 12, 4);
+    choose([6, 6, 12, 4]);
     for (const sizes of [
       [5, 6, 12, 4],
       [6, 5, 12, 4],
       [6, 6, 11, 4],
       [6, 6, 12, 3],
     ] as const) {
-      expect(() => choose(...sizes)).toThrow(RangeError);
+      expect(() => choose(sizes)).toThrow(RangeError);
     }
     const rates = { learningRate: 0.1, step: 1, decayRate: 0.8, eps1: 1e-8, eps2: 1e-3, clip: 1 };
     const settings = { ...rates, relative: false, weightDecay: 0, gradientScale: 1 };
-    const adafactor = (p: number, g: number, row: number, column: number) =>
+    const adafactor = ([p, g, row, column]: readonly number[]) =>
       kernels.adafactor(f(p), f(g), f(row), 1, f(column), 2, 1, 3, 4, settings);
-    adafactor(13, 13, 4, 6);
+    adafactor([13, 13, 4, 6]);
     for (const sizes of [
       [12, 13, 4, 6],
       [13, 12, 4, 6],
       [13, 13, 3, 6],
       [13, 13, 4, 5],
     ] as const) {
-      expect(() => adafactor(...sizes)).toThrow(RangeError);
+      expect(() => adafactor(sizes)).toThrow(RangeError);
     }
   });
 
