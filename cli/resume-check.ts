@@ -32,6 +32,8 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   seed: 'seed',
   evalInterval: 'evalInterval',
   evalWindows: 'evalWindows',
+  skipSpikes: 'skipSpikes',
+  samplePrompt: 'samplePrompts',
   sampleInterval: 'sampleInterval',
   saveInterval: 'saveInterval',
   keepLast: 'keepLast',

@@ -6,6 +6,7 @@ import type {
   RunPlan,
   RunRecord,
   RunSummary,
+  SampleRecord,
   StepRecord,
 } from '../core/training/events.ts';
 import { bytes, duration, grouped, printable, scaled, shortRate, table, wrapped } from './format.ts';
@@ -64,7 +65,7 @@ export class TrainView implements RunObserver {
     else if (record.kind === 'evaluation') {
       this.terminal.print(evaluationLine(record));
       this.onReport();
-    } else if (record.kind === 'sample' && record.step < (this.plan?.steps ?? 0)) this.sample(record.text);
+    } else if (record.kind === 'sample' && record.step < (this.plan?.steps ?? 0)) this.sample(record);
   }
 
   private step(record: StepRecord): void {
@@ -96,8 +97,9 @@ export class TrainView implements RunObserver {
     return parts.join('  ');
   }
 
-  private sample(text: string): void {
-    for (const line of wrapped(printable(text.trim()), this.terminal.columns - 4)) this.terminal.print(`  | ${line}`);
+  private sample({ prompt, text }: SampleRecord): void {
+    const whole = `${prompt ?? ''}${text}`;
+    for (const line of wrapped(printable(whole.trim()), this.terminal.columns - 4)) this.terminal.print(`  | ${line}`);
   }
 }
 
@@ -161,6 +163,7 @@ export function summaryLines(summary: RunSummary, columns: number): string[] {
     ...(best ? [['best at interval', `${best.loss.toFixed(4)} at step ${best.step}, kept under checkpoints/`]] : []),
     ...(summary.bigramLoss === null ? [] : [['bigram model', `${summary.bigramLoss.toFixed(4)} on the same split`]]),
     ...(summary.skipped > 0 ? [['overflowed', `${grouped(summary.skipped)} steps, skipped`]] : []),
+    ...(summary.spikes > 0 ? [['spikes', `${grouped(summary.spikes)} steps, skipped`]] : []),
     ['training loss', `${trainingLoss?.toFixed(4)} over the last steps`],
     [
       'trained',

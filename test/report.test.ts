@@ -58,6 +58,7 @@ const step = (number: number, experts: number): StepRecord => ({
   deadExperts: experts > 1 ? [0, 0] : [],
   biasSpread: [],
   skipped: false,
+  spike: false,
   lossScale: null,
   milliseconds: 5,
 });
@@ -65,7 +66,7 @@ const steps = (count: number, experts: number) => Array.from({ length: count }, 
 const evaluation = (at: number, loss: number, best: boolean): EvaluationRecord => ({
   ...{ kind: 'evaluation', step: at, loss, perplexity: Math.exp(loss), bitsPerByte: null, windows: 3, best },
 });
-const sample = (text: string): SampleRecord => ({ kind: 'sample', step: 100, text });
+const sample = (text: string): SampleRecord => ({ kind: 'sample', prompt: null, step: 100, text });
 
 interface PageData {
   readonly curves: Record<string, number[]>;

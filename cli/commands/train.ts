@@ -8,7 +8,7 @@ import type { ModelConfig } from '../../core/model/config.ts';
 import { PRESETS, type Recipe } from '../../core/model/presets.ts';
 import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import type { RunSummary } from '../../core/training/events.ts';
-import { planRun, resume, train as trainRun } from '../../core/training/run.ts';
+import { planRun, resume, type ResumeOptions, train as trainRun } from '../../core/training/run.ts';
 import { readRunSettings } from '../../core/training/run-folder.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
@@ -103,6 +103,10 @@ export function settingsFrom(context: CommandContext, services: RunServices): { 
     seed: options.seed,
     evalInterval: options.evalInterval ?? null,
     evalWindows: options.evalWindows,
+    patience: options.patience,
+    minDelta: options.minDelta,
+    skipSpikes: options.skipSpikes,
+    samplePrompts: options.samplePrompt,
     sampleInterval: options.sampleInterval ?? null,
     saveInterval: options.saveInterval ?? null,
     keepLast: options.keepLast,
@@ -134,6 +138,16 @@ function resumedRun({ options, cwd }: CommandContext): string | undefined {
 function withStored(options: OptionValues, stored: RunSettings): OptionValues {
   const backend = options.backend === 'auto' ? stored.backend : options.backend;
   return { ...options, backend, plugin: [...new Set([...stored.plugins, ...options.plugin])] };
+}
+
+/** What a resumed run may do otherwise than it was made to. */
+function changesOf({ options, flagged }: CommandContext): ResumeOptions {
+  return {
+    maxSeconds: options.maxTime,
+    ...(options.steps !== undefined && { steps: options.steps }),
+    ...(flagged.includes('patience') && { patience: options.patience }),
+    ...(flagged.includes('minDelta') && { minDelta: options.minDelta }),
+  };
 }
 
 /** Options of which one would be passed over in silence. */
@@ -169,6 +183,12 @@ function timestamp(): string {
   return `${day}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
 }
 
+/** Why a run has ended before its last step. */
+const REASONS = {
+  patience: 'stopped early: validation gained no more',
+  time: 'stopped because the time was up',
+} as const;
+
 function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCode {
   const folder = relative(cwd, summary.runDirectory) || '.';
   const shown = folder.startsWith('..') ? summary.runDirectory : folder;
@@ -178,6 +198,14 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
     return 130;
   }
   for (const line of summaryLines(summary, terminal.columns)) terminal.print(line);
+  if (summary.stoppedBy !== null) {
+    terminal.print();
+    printCommand(
+      terminal,
+      `${REASONS[summary.stoppedBy]}. Go on with`,
+      `train --resume ${shown}${summary.stoppedBy === 'patience' ? ' --patience 0' : ''}`,
+    );
+  }
   terminal.print();
   terminal.print(`${shown}/`);
   terminal.print('  model/         the model as a Hugging Face directory');
@@ -191,7 +219,8 @@ async function startNew(context: CommandContext, services: RunServices): Promise
   const { options, terminal, cwd, signal } = context;
   const { settings, name } = settingsFrom(context, services);
   const directory = resolve(cwd, options.out ?? join('runs', `${name}-${timestamp()}`));
-  const horizon = options.steps === undefined ? { seconds: options.duration ?? DEFAULT_DURATION } : {};
+  const seconds = options.duration ?? Math.min(DEFAULT_DURATION, options.maxTime ?? Infinity);
+  const horizon = { ...(options.steps === undefined && { seconds }), maxSeconds: options.maxTime };
   if (options.dryRun) {
     const plan = await planRun(settings, directory, services, horizon);
     for (const line of planLines(plan)) terminal.print(line);
@@ -228,7 +257,8 @@ export const train: Command = {
     ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder'] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss', 'auxLossReduction'] as const),
-    ...(['evalInterval', 'evalWindows', 'sampleInterval', 'saveInterval', 'keepLast'] as const),
+    ...(['evalInterval', 'evalWindows', 'sampleInterval', 'samplePrompt', 'saveInterval', 'keepLast'] as const),
+    ...(['patience', 'minDelta', 'maxTime', 'skipSpikes'] as const),
     ...(['seed', 'backend', 'plugin'] as const),
   ],
   examples: [
@@ -252,8 +282,7 @@ export const train: Command = {
     const report = reporterOf(directory, terminal);
     const view = new TrainView(terminal, report);
     view.preparing();
-    const steps = options.steps === undefined ? {} : { steps: options.steps };
-    const summary = await resume(directory, services, view, { signal, ...steps });
+    const summary = await resume(directory, services, view, { signal, ...changesOf(context) });
     terminal.clearLive();
     report();
     return finish(summary, context);

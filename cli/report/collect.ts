@@ -47,7 +47,7 @@ export function collect(records: Iterable<RunRecord>): Collected {
     } else if (record.kind === 'step') {
       const shares = record.expertLoad.flat();
       // a step that overflowed has no loss
-      if (!record.skipped)
+      if (!record.skipped || record.spike)
         curves.add([record.step, record.loss, record.learningRate, record.gradientNorm, record.milliseconds]);
       load ??= new Thinned(Math.max(50, Math.min(CURVE_POINTS, Math.floor(LOAD_NUMBERS / Math.max(1, shares.length)))));
       load.add([record.step, ...shares]);

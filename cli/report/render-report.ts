@@ -119,8 +119,8 @@ function routingOf(last: StepRecord | undefined, layer: number, numExperts: numb
 
 function sampleSection(samples: readonly SampleRecord[]): string {
   const items = samples.map(
-    ({ step, text }, i) =>
-      `<details${i === samples.length - 1 ? ' open' : ''}><summary>step ${grouped(step)}</summary><pre>${escaped(text)}</pre></details>`,
+    ({ step, prompt, text }, i) =>
+      `<details${i === samples.length - 1 ? ' open' : ''}><summary>step ${grouped(step)}</summary><pre>${prompt ? `<b>${escaped(prompt)}</b>` : ''}${escaped(text)}</pre></details>`,
   );
   return `<section><h2>Samples</h2>${items.reverse().join('')}</section>`;
 }

@@ -45,8 +45,17 @@ const TrainingStateSchema = z.strictObject({
     .strictObject({
       skipped: z.int().min(0),
       lossScale: z.strictObject({ scale: z.number().positive(), goodSteps: z.int().min(0), badSteps: z.int().min(0) }),
+      spikes: z
+        .strictObject({
+          losses: z.array(z.number()).readonly(),
+          gradientNorms: z.array(z.number()).readonly(),
+          count: z.int().min(0),
+        })
+        .optional(),
     })
     .optional(),
+  /** What early stopping goes by; absent in checkpoints of earlier versions. */
+  patience: z.strictObject({ reference: z.number().nullable(), waited: z.int().min(0) }).optional(),
   /** Hash of the training and validation tokens and their tokenizer. */
   dataFingerprint: z.string(),
   /** Backend, library and threads: another one rounds differently. */

@@ -49,8 +49,10 @@ export interface StepRecord {
   readonly epoch: number;
   /** Training tokens seen so far. */
   readonly tokens: number;
-  /** True where float16 overflowed and the weights stayed; loss and norm may then be no numbers, null in the file. */
+  /** True where the weights stayed: float16 overflowed, and loss and norm may be no numbers, null in the file; or a spike. */
   readonly skipped: boolean;
+  /** True where loss or gradient norm stood out too far and the step was not taken. */
+  readonly spike: boolean;
   /** Factor on the loss; null where it is not scaled. */
   readonly lossScale: number | null;
   /** [layer][expert] share of the routed rows, each layer summing to 1; empty for a dense model. */
@@ -84,6 +86,8 @@ export interface EvaluationRecord {
 export interface SampleRecord {
   readonly kind: 'sample';
   readonly step: number;
+  /** What the text goes on from; null where it begins as the training text does. */
+  readonly prompt: string | null;
   readonly text: string;
 }
 
@@ -112,15 +116,19 @@ export interface RunSummary {
   readonly seconds: number;
   /** True when a signal stopped it before its last step; the checkpoint is written all the same. */
   readonly interrupted: boolean;
+  /** What ended it before its last step, validated and written all the same: validation gained no more, or time was up. */
+  readonly stoppedBy: 'patience' | 'time' | null;
   /** Steps that overflowed in float16 and were skipped. */
   readonly skipped: number;
+  /** Steps that were skipped because loss or gradient norm stood out. */
+  readonly spikes: number;
   /** Mean training loss of the last steps (at most 100); null when none was taken. */
   readonly trainingLoss: number | null;
-  /** Of the last weights, over the whole validation split; null when interrupted. */
+  /** Of the last weights, over the whole validation split, or what of it there was time for; null when interrupted. */
   readonly validation: EvaluationRecord | null;
   readonly bestValidation: EvaluationRecord | null;
   /** Validation loss of a bigram model of the training split; null when interrupted, or when counting would take long. */
   readonly bigramLoss: number | null;
-  /** A page of text from the last weights; null when interrupted. */
+  /** A page of text from the last weights, with the first prompt where there are some; null when interrupted. */
   readonly sample: string | null;
 }

@@ -21,6 +21,7 @@ import type { Registry } from '../registry.ts';
 import { withEma } from './ema.ts';
 import { stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
+import { samplePrompts } from './run-samples.ts';
 import { type RunSettings, sequencesPerStep, withIntervals } from './settings.ts';
 import { Trainer, type TrainerOptions } from './trainer.ts';
 
@@ -70,6 +71,7 @@ export async function assembleRun(
     let settings = { ...draft, model: model.config };
     checkLength(settings);
     checkStep(settings, model);
+    samplePrompts(settings, corpus);
     const sampler = createSampler(settings, corpus);
     if (seconds !== undefined) {
       settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, corpus, seconds) };
@@ -114,6 +116,7 @@ export async function outlineRun(
     const settings = { ...draft, model: model.config };
     checkLength(settings);
     checkStep(settings, model);
+    samplePrompts(settings, corpus);
     createSampler(settings, corpus);
     createSchedule(settings, services);
     const optimizerBytes = estimateStateBytes(settings, services, model);
@@ -285,10 +288,10 @@ function calibrateSteps(
 export function trainerOptions(settings: RunSettings, { backend }: RunServices): TrainerOptions {
   const { clipNorm, accumulate, checkpointEvery, seed } = settings;
   const { routerZLoss: zLoss, routerJitter: jitter, expertCapacity: capacityFactor, routerBias: biasRate } = settings;
-  const { precision: format, keepF32: keep, lossScale } = settings;
+  const { precision: format, keepF32: keep, lossScale, skipSpikes } = settings;
   const precision = format === 'f32' ? undefined : { format, keep, native: backend.bf16 };
   const routing = { zLoss, jitter, capacityFactor };
-  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing, precision, lossScale };
+  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing, precision, lossScale, skipSpikes };
 }
 
 /** Buffers of one step: all its micro-batches. */

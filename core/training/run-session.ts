@@ -3,12 +3,11 @@
 import { join } from 'node:path';
 import type { MatmulBackend } from '../backend.ts';
 import { parseSpec } from '../config.ts';
+import { validationWindows } from '../data/batches.ts';
 import { bigramLoss } from '../data/bigram.ts';
 import { GemmoeError } from '../errors.ts';
 import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
-import { Generator } from '../generation/generator.ts';
-import { createChain } from '../generation/sampler-chain.ts';
 import {
   pruneCheckpoints,
   readTrainingState,
@@ -16,18 +15,21 @@ import {
   saveCheckpoint,
   type TrainingState,
 } from './checkpoint.ts';
+import type { Deadline } from './deadline.ts';
+import { afterValidation, isPatienceOver, NO_VALIDATION } from './early-stopping.ts';
 import { evaluateSource, nextTurn } from './evaluate.ts';
 import type { EvaluationRecord, RunObserver, RunRecord, RunSummary } from './events.ts';
 import { MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
 import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
+import { writeSamples } from './run-samples.ts';
+import { sequencesPerStep } from './settings.ts';
 import { Trainer } from './trainer.ts';
 
 /** Losses that the summary's training loss is the mean of. */
 const RECENT_LOSSES = 100;
 /** Longest training split that pairs are counted of: a second or two. */
 const MAX_BIGRAM_TOKENS = 20_000_000;
-const SAMPLE_CHAIN = 'temperature:value=0.8;top-p:p=0.95;sample';
 const SHORT_SAMPLE_TOKENS = 160;
 const LONG_SAMPLE_TOKENS = 1200;
 
@@ -41,9 +43,17 @@ export class RunSession {
   private readonly state: { -readonly [K in keyof TrainingState]: TrainingState[K] };
   private readonly notes: string[] = [];
   private readonly started = performance.now();
+  private readonly deadline: Deadline;
   private savedStep = -1;
 
-  constructor(run: RunParts, directory: string, checkpoint: string | undefined, observer: RunObserver) {
+  constructor(
+    run: RunParts,
+    directory: string,
+    checkpoint: string | undefined,
+    observer: RunObserver,
+    deadline: Deadline,
+  ) {
+    this.deadline = deadline;
     this.parts = run;
     this.directory = directory;
     this.observer = observer;
@@ -140,11 +150,26 @@ export class RunSession {
     const { ids, targets } = batchBuffers(settings);
     while (this.state.step < settings.steps) {
       if (signal?.aborted) return this.interrupted();
+      const stoppedBy = this.reasonToStop();
+      if (stoppedBy) return this.finish(signal, stoppedBy);
       this.trainStep(ids, targets);
       await this.afterStep();
       await nextTurn();
     }
-    return this.finish(signal);
+    return this.finish(signal, null);
+  }
+
+  /** Why no further step is to be taken although some are left. */
+  private reasonToStop(): RunSummary['stoppedBy'] {
+    const { settings, model, optimizer } = this.parts;
+    if (isPatienceOver(this.state.patience ?? NO_VALIDATION, settings.patience)) return 'patience';
+    const bytes = model.parameters.data.byteLength + stateBytes(optimizer);
+    return this.deadline.isNear(this.windows, sequencesPerStep(settings), bytes) ? 'time' : null;
+  }
+
+  /** Windows of the whole validation split. */
+  private get windows(): number {
+    return validationWindows(this.parts.corpus.validation, this.parts.settings.sequenceLength).count;
   }
 
   close(): void {
@@ -161,6 +186,8 @@ export class RunSession {
     this.state.tokens += done.tokens;
     if (!done.skipped) this.state.recentLosses.push(done.loss);
     if (this.state.recentLosses.length > RECENT_LOSSES) this.state.recentLosses.shift();
+    const milliseconds = performance.now() - start;
+    this.deadline.stepTook(milliseconds);
     this.record({
       kind: 'step',
       step: done.step,
@@ -176,9 +203,10 @@ export class RunSession {
       droppedRows: done.routing.map(({ dropped }) => dropped),
       deadExperts: done.routing.map(({ dead }) => dead),
       skipped: done.skipped,
+      spike: done.spike,
       lossScale: done.lossScale,
       biasSpread: this.parts.model.selectionBiasSpread(),
-      milliseconds: performance.now() - start,
+      milliseconds,
     });
   }
 
@@ -187,21 +215,25 @@ export class RunSession {
     const { step } = this.state;
     if (step === settings.steps) return; // finish() does all of it
     const isDue = (interval: number) => interval > 0 && step % interval === 0;
-    const isBest = isDue(settings.evalInterval) && (await this.validate(settings.evalWindows)).best;
+    const isBest = isDue(settings.evalInterval) && (await this.validateAtInterval()).best;
     if (isDue(settings.sampleInterval)) await this.sample(SHORT_SAMPLE_TOKENS);
     if (isBest || isDue(settings.saveInterval)) this.save();
   }
 
-  private async finish(signal: AbortSignal | undefined): Promise<RunSummary> {
+  /** @param stoppedBy what ended the run before its last step; its checkpoint then knows nothing of what comes behind it */
+  private async finish(signal: AbortSignal | undefined, stoppedBy: RunSummary['stoppedBy']): Promise<RunSummary> {
     this.save(); // before the long validation: nothing is lost if it is cut short
-    const validation = await this.validate(0, signal).catch((error: unknown) => {
+    const windows = this.deadline.windowsThatFit(this.windows, sequencesPerStep(this.parts.settings));
+    const validation = await this.validate(windows, signal).catch((error: unknown) => {
       if (signal?.aborted) return undefined;
       throw error;
     });
-    const sample = await this.sample(LONG_SAMPLE_TOKENS, signal);
+    const sample = await this.sample(LONG_SAMPLE_TOKENS, signal, this.deadline.sampleLimit());
     if (!validation || signal?.aborted) return this.interrupted();
-    this.savedStep = -1; // once more, with what the validation found
-    this.save();
+    if (stoppedBy === null) {
+      this.savedStep = -1; // once more, with what the validation found
+      this.save();
+    }
     const { model, optimizer, corpus, original } = this.parts;
     optimizer.training?.(false); // and so they stay: the run is over
     writeDirectoryAtomic(
@@ -209,12 +241,14 @@ export class RunSession {
       (temporary) => writeModelFiles(temporary, model, { tokenizer: corpus.tokenizer, ...(original && { original }) }),
       { replace: true },
     );
-    return { ...this.summary(), interrupted: false, validation, bigramLoss: this.bigramLoss(), sample };
+    const bigramLoss = stoppedBy === 'time' ? null : this.bigramLoss();
+    return { ...this.summary(), interrupted: false, stoppedBy, validation, bigramLoss, sample };
   }
 
   private interrupted(): RunSummary {
     this.save();
-    return { ...this.summary(), interrupted: true, validation: null, bigramLoss: null, sample: null };
+    const nothing = { stoppedBy: null, validation: null, bigramLoss: null, sample: null };
+    return { ...this.summary(), interrupted: true, ...nothing };
   }
 
   /** What counting neighbours reaches: the mark to be far below. */
@@ -226,6 +260,8 @@ export class RunSession {
   private summary() {
     const { recentLosses, step, tokens, best } = this.state;
     const sum = recentLosses.reduce((total, loss) => total + loss, 0);
+    const { skipped, spikes } = this.trainer.state;
+    const spikeCount = spikes?.count ?? 0;
     return {
       runDirectory: this.directory,
       modelDirectory: this.modelDirectory,
@@ -234,15 +270,25 @@ export class RunSession {
       seconds: (performance.now() - this.started) / 1000,
       trainingLoss: recentLosses.length > 0 ? sum / recentLosses.length : null,
       bestValidation: best,
-      skipped: this.trainer.state.skipped,
+      skipped: skipped - spikeCount,
+      spikes: spikeCount,
     };
+  }
+
+  private async validateAtInterval(): Promise<EvaluationRecord> {
+    const { evalWindows, minDelta } = this.parts.settings;
+    const record = await this.validate(evalWindows);
+    this.state.patience = afterValidation(this.state.patience ?? NO_VALIDATION, record.loss, minDelta);
+    return record;
   }
 
   private async validate(maxWindows: number, signal?: AbortSignal): Promise<EvaluationRecord> {
     const { model, corpus, optimizer, settings } = this.parts;
     const { batchSize, sequenceLength } = settings;
     optimizer.training?.(false);
-    const result = await evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows, signal });
+    const result = await this.deadline.validating(() =>
+      evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows, signal }),
+    );
     optimizer.training?.(true);
     if (!Number.isFinite(result.loss)) {
       throw new GemmoeError(
@@ -267,32 +313,24 @@ export class RunSession {
     return record;
   }
 
-  /** Text that the model writes now; the same for the same weights, seed and step. */
-  private async sample(tokens: number, signal?: AbortSignal): Promise<string> {
+  /** Writes a sample after each prompt; the first one, prompt included. */
+  private async sample(maxNewTokens: number, signal?: AbortSignal, isOver?: () => boolean): Promise<string> {
     const { model, corpus, optimizer, services, settings } = this.parts;
     const { step } = this.state;
     optimizer.training?.(false);
-    const sampler = createChain(SAMPLE_CHAIN, services.samplers, settings.seed + step);
-    const generator = new Generator(model, corpus.tokenizer);
-    const options = { sampler, maxNewTokens: tokens, overflow: 'slide', signal } as const;
-    let text = '';
-    for await (const piece of generator.generate(this.samplePrompt(), options)) text += piece.text;
+    const options = { settings, corpus, model, samplers: services.samplers, step, maxNewTokens, signal, isOver };
+    let first: string | undefined;
+    for await (const record of writeSamples(options)) {
+      this.record(record);
+      first ??= `${record.prompt ?? ''}${record.text}`;
+    }
     optimizer.training?.(true);
-    this.record({ kind: 'sample', step, text });
-    return text;
-  }
-
-  /** One token that text begins with: the end of the document before, or the first one of the training split. */
-  private samplePrompt(): number[] {
-    const { separator, train } = this.parts.corpus;
-    if (separator !== undefined) return [separator];
-    const first = new Int32Array(1);
-    train.read(0, first, 0, 1);
-    return [first[0]];
+    return first ?? '';
   }
 
   private save(): void {
     if (this.savedStep === this.state.step) return;
+    const start = performance.now();
     const { model, optimizer, corpus, original, settings } = this.parts;
     this.log.flush();
     this.state.metricsBytes = this.log.bytes;
@@ -306,6 +344,7 @@ export class RunSession {
     });
     optimizer.training?.(true);
     this.savedStep = this.state.step;
+    this.deadline.saved(performance.now() - start);
     pruneCheckpoints(this.directory, settings.keepLast, this.state.best?.step);
     this.observer.record({ kind: 'checkpoint', step: this.state.step, path });
   }

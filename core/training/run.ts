@@ -10,6 +10,7 @@
 
 import { GemmoeError } from '../errors.ts';
 import { latestCheckpoint, readTrainingState } from './checkpoint.ts';
+import { Deadline } from './deadline.ts';
 import type { RunObserver, RunPlan, RunSummary } from './events.ts';
 import { planOf } from './plan.ts';
 import { createRunDirectory, readRunSettings, refuseUsedDirectory, writeRunSettings } from './run-folder.ts';
@@ -22,12 +23,19 @@ export interface TrainOptions {
   readonly signal?: AbortSignal;
   /** Chooses `steps` so that the run takes about this long, by timing a few throw-away steps. */
   readonly seconds?: number;
+  /** Wall time that the call ends within, last validation and checkpoint included; the run can be resumed. */
+  readonly maxSeconds?: number | undefined;
 }
 
 export interface ResumeOptions {
   readonly signal?: AbortSignal;
   /** A new last step; the schedule then differs from that of the steps already taken. */
   readonly steps?: number;
+  /** Of early stopping, in place of the run's: a run that has ended so goes on when they grow, or are 0. */
+  readonly patience?: number;
+  readonly minDelta?: number;
+  /** Wall time that the call ends within, last validation and checkpoint included. */
+  readonly maxSeconds?: number | undefined;
 }
 
 /**
@@ -43,10 +51,11 @@ export async function train(
   options: TrainOptions = {},
 ): Promise<RunSummary> {
   refuseUsedDirectory(runDirectory);
+  const deadline = new Deadline(options.maxSeconds);
   const run = await assembleRun(settings, services, options.seconds);
   try {
     createRunDirectory(runDirectory, run.settings);
-    return await runSteps(run, runDirectory, undefined, observer, options.signal);
+    return await runSteps(run, { runDirectory, observer, deadline, signal: options.signal });
   } finally {
     run.corpus.close();
   }
@@ -62,7 +71,8 @@ export async function planRun(
   refuseUsedDirectory(runDirectory);
   const outline = await outlineRun(settings, services, options.seconds);
   outline.corpus.close();
-  return planOf({ ...outline, backend: services.backend, runDirectory, resumedAt: 0 });
+  const notes = [...outline.notes, ...(options.maxSeconds === undefined ? [] : [timeNote(options.maxSeconds)])];
+  return planOf({ ...outline, notes, backend: services.backend, runDirectory, resumedAt: 0 });
 }
 
 /**
@@ -75,17 +85,23 @@ export async function resume(
   observer: RunObserver,
   options: ResumeOptions = {},
 ): Promise<RunSummary> {
+  const deadline = new Deadline(options.maxSeconds);
   const stored = readRunSettings(runDirectory);
-  const settings = { ...stored, steps: options.steps ?? stored.steps };
+  const { steps = stored.steps, patience = stored.patience, minDelta = stored.minDelta, signal } = options;
+  const settings = { ...stored, steps, patience, minDelta };
   const checkpoint = latestCheckpoint(runDirectory);
   if (checkpoint) refuseShorterRun(checkpoint, settings.steps);
   const run = await assembleRun(settings, services, undefined, checkpoint);
   try {
-    if (settings.steps !== stored.steps) writeRunSettings(runDirectory, settings);
-    return await runSteps(run, runDirectory, checkpoint, observer, options.signal, stored.steps);
+    if (JSON.stringify(settings) !== JSON.stringify(stored)) writeRunSettings(runDirectory, settings);
+    return await runSteps(run, { runDirectory, observer, deadline, signal, checkpoint, plannedSteps: stored.steps });
   } finally {
     run.corpus.close();
   }
+}
+
+function timeNote(seconds: number): string {
+  return `it ends within ${seconds} seconds, however many of its steps are taken by then`;
 }
 
 /** What a diverged run leaves to go on from. */
@@ -106,18 +122,23 @@ function refuseShorterRun(checkpoint: string, steps: number): void {
   );
 }
 
+/** Where a run takes place, and what watches and ends it. */
+interface Surroundings {
+  readonly runDirectory: string;
+  readonly observer: RunObserver;
+  readonly deadline: Deadline;
+  readonly signal: AbortSignal | undefined;
+  readonly checkpoint?: string | undefined;
+  /** What a resumed run was planned for. */
+  readonly plannedSteps?: number;
+}
+
 /** Trains from the checkpoint (or from step 0) to the last step. */
-async function runSteps(
-  run: RunParts,
-  runDirectory: string,
-  checkpoint: string | undefined,
-  observer: RunObserver,
-  signal: AbortSignal | undefined,
-  plannedSteps = run.settings.steps,
-): Promise<RunSummary> {
-  const session = new RunSession(run, runDirectory, checkpoint, observer);
+async function runSteps(run: RunParts, surroundings: Surroundings): Promise<RunSummary> {
+  const { runDirectory, observer, deadline, signal, checkpoint, plannedSteps } = surroundings;
+  const session = new RunSession(run, runDirectory, checkpoint, observer, deadline);
   try {
-    session.announce(plannedSteps);
+    session.announce(plannedSteps ?? run.settings.steps);
     return await session.run(signal);
   } catch (error) {
     throw withLastCheckpoint(error, runDirectory);

@@ -64,6 +64,14 @@ export const RunSettingsSchema = z.strictObject({
   evalInterval: count.nullable(),
   /** Windows of validation at intervals; 0 for all. The last validation always reads all. */
   evalWindows: count,
+  /** Validations at intervals without gain that end the run; 0 for never. */
+  patience: count.default(0),
+  /** How much lower a validation loss must be to count as a gain. */
+  minDelta: z.number().nonnegative().default(0),
+  /** Deviations above the mean of the last steps beyond which loss or gradient norm make a step be skipped; 0 skips none. */
+  skipSpikes: z.number().nonnegative().default(0),
+  /** What samples go on from, one each; none: one sample that begins as the training text does. */
+  samplePrompts: z.array(z.string()).default([]),
   /** Steps between samples of text; 0 for only the last, null for a fifth of the run. */
   sampleInterval: count.nullable(),
   /** Steps between checkpoints; 0 for only the last, null for a tenth of the run. */

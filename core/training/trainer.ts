@@ -9,6 +9,7 @@ import { Random } from '../random.ts';
 import { MicroBatches, targetsIn } from './accumulation.ts';
 import { clipScale } from './clip.ts';
 import { LossScaler, type LossScaleState } from './loss-scale.ts';
+import { SpikeDetector, type SpikeState } from './spikes.ts';
 
 /** What one step did. */
 export interface TrainingStep {
@@ -26,17 +27,24 @@ export interface TrainingStep {
   readonly learningRate: number;
   /** Tokens that had a target. */
   readonly tokens: number;
-  /** True where float16 overflowed: the weights are those before the step; loss and gradient norm may be infinite or NaN. */
+  /**
+   * True where the weights are those before the step: float16 overflowed, and loss and gradient norm may be infinite or NaN, or
+   * the step was a spike.
+   */
   readonly skipped: boolean;
+  /** True where loss or gradient norm stood out too far, and `skipSpikes` is on. */
+  readonly spike: boolean;
   /** Factor on the loss in this step; null where it is not scaled. */
   readonly lossScale: number | null;
 }
 
 /** What going on needs of a trainer, besides weights, optimizer and the number of steps. */
 export interface TrainerState {
-  /** Steps that overflowed, of all that were taken: the optimizer did not see them. */
+  /** Steps that overflowed or were spikes, of all that were taken: the optimizer did not see them. */
   readonly skipped: number;
   readonly lossScale: LossScaleState;
+  /** Absent where spikes are not looked for. */
+  readonly spikes?: SpikeState | undefined;
 }
 
 export interface TrainerOptions {
@@ -58,6 +66,8 @@ export interface TrainerOptions {
   readonly precision?: MixedPrecisionOptions | undefined;
   /** Factor on the loss with precision `fp16`: fixed, or `dynamic` (default). */
   readonly lossScale?: number | 'dynamic';
+  /** Standard deviations above the mean of the last 128 steps that loss or gradient norm may reach; 0 (default) takes every step. */
+  readonly skipSpikes?: number;
   /** That of the checkpoint that training goes on from. */
   readonly state?: TrainerState | undefined;
 }
@@ -76,6 +86,7 @@ export class Trainer {
   private readonly mixed: MixedPrecision | undefined;
   /** Only where gradients pass through float16. */
   private readonly scaler: LossScaler | undefined;
+  private readonly spikes: SpikeDetector | undefined;
   private skipped: number;
   private readonly microBatches: MicroBatches;
   private taken: number;
@@ -96,6 +107,7 @@ export class Trainer {
     this.mixed = precision && new MixedPrecision(model.parameters, model.kernels, precision);
     this.scaler =
       precision?.format === 'fp16' ? new LossScaler(options.lossScale ?? 'dynamic', state?.lossScale) : undefined;
+    this.spikes = options.skipSpikes ? new SpikeDetector(options.skipSpikes, state?.spikes) : undefined;
     this.skipped = state?.skipped ?? 0;
   }
 
@@ -106,7 +118,8 @@ export class Trainer {
 
   /** What a checkpoint keeps of it. */
   get state(): TrainerState {
-    return { skipped: this.skipped, lossScale: (this.scaler ?? new LossScaler(1)).snapshot() };
+    const lossScale = (this.scaler ?? new LossScaler(1)).snapshot();
+    return { skipped: this.skipped, lossScale, ...(this.spikes && { spikes: this.spikes.snapshot() }) };
   }
 
   /**
@@ -122,11 +135,17 @@ export class Trainer {
     const loss = lossSum / tokens;
     const { parameters, kernels } = this.model;
     const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient)) / lossScale;
-    const skipped = !Number.isFinite(loss) || !Number.isFinite(gradientNorm);
+    const overflowed = !Number.isFinite(loss) || !Number.isFinite(gradientNorm);
+    if (overflowed && !this.scaler) {
+      parameters.gradient.fill(0);
+      throw diverged(step, loss, gradientNorm, learningRate);
+    }
+    const spike = !overflowed && (this.spikes?.isSpike(loss, gradientNorm) ?? false);
+    const skipped = overflowed || spike;
     if (skipped) {
       parameters.gradient.fill(0);
-      if (!this.scaler) throw diverged(step, loss, gradientNorm, learningRate);
-      this.scaler.overflowed(step);
+      if (overflowed) this.scaler?.overflowed(step);
+      else this.scaler?.succeeded();
       this.skipped++;
     } else {
       this.update(step, learningRate, clipScale(gradientNorm, this.clipNorm) / lossScale);
@@ -134,7 +153,19 @@ export class Trainer {
     this.taken = step;
     const routing = this.model.routingTotals?.layers() ?? [];
     const scaled = this.scaler ? lossScale : null;
-    return { step, loss, auxLoss, zLoss, routing, gradientNorm, learningRate, tokens, skipped, lossScale: scaled };
+    return {
+      step,
+      loss,
+      auxLoss,
+      zLoss,
+      routing,
+      gradientNorm,
+      learningRate,
+      tokens,
+      skipped,
+      spike,
+      lossScale: scaled,
+    };
   }
 
   /** Moves weights and biases by gradients that are finite. */
