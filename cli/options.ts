@@ -192,6 +192,9 @@ const TRAINING = {
     amount.default(0),
     'do not take steps whose loss or gradient norm is N deviations above the last 128; 6 is usual, 0 takes all',
   ),
+  tensorboard: flag(
+    'write event files for TensorBoard into the run folder; a resumed run that has some goes on with them',
+  ),
   samplePrompt: {
     kind: 'list',
     schema: z.array(string).default([]),

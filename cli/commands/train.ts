@@ -10,6 +10,8 @@ import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import type { RunSummary } from '../../core/training/events.ts';
 import { planRun, resume, type ResumeOptions, train as trainRun } from '../../core/training/run.ts';
 import { readRunSettings } from '../../core/training/run-folder.ts';
+import { allOf } from '../../core/training/observers.ts';
+import { TensorBoardLog, tensorBoardFolder } from '../../core/training/tensorboard.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
@@ -230,8 +232,10 @@ async function startNew(context: CommandContext, services: RunServices): Promise
   }
   const report = reporterOf(directory, terminal);
   const view = new TrainView(terminal, report);
+  using events = options.tensorboard ? new TensorBoardLog() : undefined;
   view.preparing();
-  const summary = await trainRun(settings, directory, services, view, { signal, ...horizon });
+  const observer = allOf(events ? [view, events] : [view]);
+  const summary = await trainRun(settings, directory, services, observer, { signal, ...horizon });
   terminal.clearLive();
   report();
   return finish(summary, context);
@@ -258,7 +262,7 @@ export const train: Command = {
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss', 'auxLossReduction'] as const),
     ...(['evalInterval', 'evalWindows', 'sampleInterval', 'samplePrompt', 'saveInterval', 'keepLast'] as const),
-    ...(['patience', 'minDelta', 'maxTime', 'skipSpikes'] as const),
+    ...(['patience', 'minDelta', 'maxTime', 'skipSpikes', 'tensorboard'] as const),
     ...(['seed', 'backend', 'plugin'] as const),
   ],
   examples: [
@@ -281,8 +285,11 @@ export const train: Command = {
     refuseOtherSettings(stored, settingsFrom(context, services).settings, context.flagged, directory);
     const report = reporterOf(directory, terminal);
     const view = new TrainView(terminal, report);
+    const hasEvents = options.tensorboard || existsSync(tensorBoardFolder(directory));
+    using events = hasEvents ? new TensorBoardLog() : undefined;
     view.preparing();
-    const summary = await resume(directory, services, view, { signal, ...changesOf(context) });
+    const observer = allOf(events ? [view, events] : [view]);
+    const summary = await resume(directory, services, observer, { signal, ...changesOf(context) });
     terminal.clearLive();
     report();
     return finish(summary, context);
