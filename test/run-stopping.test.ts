@@ -111,9 +111,15 @@ describe('a limit of time', () => {
     const whole = newFolder();
     await train(settings, whole, services, quiet);
     const run = newFolder();
+    const slow: RunObserver = {
+      planned() {},
+      record() {
+        for (const until = performance.now() + 10; performance.now() < until;);
+      },
+    };
     const start = performance.now();
-    const summary = await train(settings, run, services, quiet, { maxSeconds: 1 });
-    expect(performance.now() - start).toBeLessThan(2000); // the machine may be busy
+    const summary = await train(settings, run, services, slow, { maxSeconds: 1 });
+    expect(performance.now() - start).toBeLessThan(4000); // the machine may be busy
     expect(summary).toMatchObject({ stoppedBy: 'time', interrupted: false });
     expect(summary.steps).toBeLessThan(250);
     expect(summary.validation!.windows).toBeGreaterThan(0);
