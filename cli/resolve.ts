@@ -6,7 +6,7 @@ import { GemmoeError, messageOf, nearestName } from '../core/errors.ts';
 import { COMMON, flagOf, OPTIONS, type OptionName, optionOf, type OptionValues, variableOf } from './options.ts';
 
 /** Variables that are read elsewhere than in the option table. */
-const OTHER_VARIABLES = ['GEMMOE_REQUIRE_BACKENDS'];
+const OTHER_VARIABLES = ['GEMMOE_REQUIRE_BACKENDS', 'GEMMOE_ISA', 'GEMMOE_ADDON'];
 
 /** What a command line, an environment and a folder say. */
 export interface Sources {

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { builtinBackends } from '../backends/index.ts';
 import { commandLine, ENVIRONMENT, MAIN, type Outcome } from './support/cli.ts';
 import { FIXTURES, missingData, readJson, ROOT, SHARED_DATA, type Expected } from './support/golden.ts';
 
@@ -450,6 +451,17 @@ describe('models from outside', () => {
     expect((await gemmoe(['inspect', 'tinny'])).err).toMatch(/did you mean "tiny"\?/);
   });
 });
+
+test.skipIf(!builtinBackends.backends?.some(({ name, unavailable }) => name === 'accelerate' && !unavailable()))(
+  'GEMMOE_ISA chooses the instruction set of the addon',
+  () => {
+    const env = { GEMMOE_ISA: process.arch === 'arm64' ? 'neon' : 'baseline', GEMMOE_JSON: '1' };
+    const { backends } = JSON.parse(spawned(['backends'], { env }).out) as {
+      backends: { name: string; bound: { instructionSet: string } }[];
+    };
+    expect(backends.find(({ name }) => name === 'accelerate')?.bound.instructionSet).toBe(env.GEMMOE_ISA);
+  },
+);
 
 test('backends are listed with what they are bound to', async () => {
   const { backends } = await json<{

@@ -14,6 +14,8 @@ interface Listed {
   readonly usable: boolean;
   readonly reason: string | null;
   readonly bound: BackendDescription | null;
+  /** Precisions that its products can be made in. */
+  readonly precisions: readonly string[];
   readonly native: readonly string[];
   readonly portable: readonly string[];
   readonly options: readonly string[];
@@ -22,7 +24,7 @@ interface Listed {
 function list(contribution: BackendContribution): Listed {
   const { name, description, options } = contribution;
   const common = { name, description, options };
-  const absent = { usable: false, bound: null, native: [], portable: [] };
+  const absent = { usable: false, bound: null, precisions: [], native: [], portable: [] };
   const reason = contribution.unavailable();
   if (reason !== undefined) return { ...common, ...absent, reason };
   try {
@@ -31,13 +33,16 @@ function list(contribution: BackendContribution): Listed {
     const portable = Object.keys(bindKernels(backend)).filter((kernel) => !native.includes(kernel as never));
     const bound = backend.describe();
     backend.close();
-    return { ...common, usable: true, reason: null, bound, native, portable };
+    const precisions = contribution.precisions?.() ?? [bound.precision];
+    return { ...common, usable: true, reason: null, bound, precisions, native, portable };
   } catch (error) {
     return { ...common, ...absent, reason: messageOf(error) };
   }
 }
 
-function describe({ name, description, usable, reason, bound, native, portable, options }: Listed): string[] {
+function describe({ name, description, usable, reason, bound, precisions, ...rest }: Listed): string[] {
+  const { native, portable, options } = rest;
+  const modes = precisions.map((mode) => (mode === bound?.precision ? `${mode} (as it is)` : mode)).join(', ');
   const lines = [`${name}  ${usable ? 'usable' : 'not usable'}`, `  ${description}`];
   if (reason !== null) lines.push(`  why not        ${reason}`);
   if (bound) {
@@ -46,9 +51,9 @@ function describe({ name, description, usable, reason, bound, native, portable, 
       `  library        ${bound.library ?? 'none: part of gemmoe'}`,
       `  instructions   ${bound.instructionSet}`,
       `  threads        ${bound.threads}`,
-      `  precision      ${bound.precision}`,
+      `  precision      ${modes}`,
       `  its kernels    ${native.join(' ')}`,
-      `  portable       ${portable.join(' ')}`,
+      `  portable       ${portable.join(' ') || 'none'}`,
     );
   }
   return [...lines, ...options.map((option, i) => `  ${i === 0 ? 'options        ' : '               '}${option}`)];
