@@ -177,6 +177,23 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
       }
     });
 
+    test('products for mixed precision are those of precision=bf16, and leave the others as they are', () => {
+      const backend = create('threads=2');
+      const [N, I, O] = [50, 70, 90];
+      const [x, w, y, rounded] = [normal(N * I, 'x'), normal(O * I, 'w'), f(N * O), f(N * O)];
+      const product = (products: Pick<Kernels, 'linear'> | undefined, out: Float32Array) => {
+        products?.linear(out, x, w, null, N, I, O, false);
+        return out;
+      };
+      const exact = product(bindKernels(backend), f(N * O)).slice();
+      if (!precisions.includes('bf16x3')) return expect(backend.bf16).toBeUndefined();
+      expect(product(backend.bf16, y)).toEqual(product(bindKernels(create('threads=1,precision=bf16')), rounded));
+      expect(y).not.toEqual(exact);
+      expect(product(bindKernels(backend), f(N * O))).toEqual(exact);
+      expect(() => backend.bf16?.linear(y, x, w, null, N, I, O + 1, false)).toThrow(RangeError);
+      expect(product(bindKernels(backend), f(N * O))).toEqual(exact);
+    });
+
     test('one that is unknown is refused with the choices', () => {
       expect(() => create('precision=fp8')).toThrow(/precision/);
     });

@@ -8,13 +8,13 @@ import {
   type MatmulBackend,
 } from '../../core/backend.ts';
 import { GemmoeError } from '../../core/errors.ts';
-import type { Kernels } from '../../core/kernels.ts';
+import type { Kernels, ProductKernels } from '../../core/kernels.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 import { candidateLibraries, VENDORS } from '../cblas/find-library.ts';
 import { ReferenceBackend } from '../reference/reference-backend.ts';
 import { addonUnavailable, ADDON_FILE, loadAddon, type NativeBackend } from './addon.ts';
 import { isaOfEnvironment, platform } from './machine.ts';
-import { nativeKernelsOf } from './native-kernels.ts';
+import { bf16ProductsOf, nativeKernelsOf } from './native-kernels.ts';
 import { type AccelerateOptions, OPTION_HELP, parseAccelerateOptions, PRECISIONS } from './options.ts';
 import { fastestThreads } from './threads.ts';
 
@@ -24,14 +24,18 @@ const BLAS_FROM = 100_000;
 export class AccelerateBackend implements MatmulBackend {
   readonly name = 'accelerate';
   readonly kernels: Partial<Kernels>;
+  readonly bf16?: ProductKernels;
   private readonly native: NativeBackend;
   private readonly description: BackendDescription;
   /** Products of Float64Array: exact work, not fast work. */
   private readonly doubles = new ReferenceBackend();
 
-  constructor(native: NativeBackend, threads: number, precision: string) {
+  constructor(native: NativeBackend, threads: number, precision: AccelerateOptions['precision']) {
     this.native = native;
-    this.kernels = nativeKernelsOf(native);
+    const kernels = nativeKernelsOf(native);
+    const bf16 = bf16ProductsOf(native, kernels, PRECISIONS.indexOf(precision));
+    this.kernels = kernels;
+    if (bf16) this.bf16 = bf16;
     this.description = {
       vendor: native.blas ? native.blas.vendor : 'gemmoe',
       version: native.blas ? native.blas.version : 'own kernels',

@@ -157,6 +157,8 @@ export interface NativeBackend extends SameKernels {
   ): void;
   /** y = e^x, to within 2 ulp. */
   exponential(y: Float32Array, x: Float32Array): void;
+  /** Precision of the products from here on, as its number among PRECISIONS. */
+  setPrecision(precision: number): void;
   close(): void;
   /** Bytes of scratch memory held. */
   bytes(): number;

@@ -1,7 +1,7 @@
 // The addon's kernels in the shape of the contract: records become their fields, as each property read from native code costs
 // as much as a small kernel.
 
-import type { AttentionShape, Kernels } from '../../core/kernels.ts';
+import type { AttentionShape, Kernels, ProductKernels } from '../../core/kernels.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
 import { PRECISIONS } from './options.ts';
 
@@ -57,10 +57,43 @@ function fieldsOf(s: AttentionShape): [number, number, number, number, number, n
   ];
 }
 
+const BF16 = PRECISIONS.indexOf('bf16');
+
+/** Whether there are instructions for products of bfloat16. */
+function multipliesBf16(native: NativeBackend): boolean {
+  return ((native.nativePrecisions >> BF16) & 1) === 1;
+}
+
+/** The products of `kernels`, which are of `precision`, in bfloat16; none where that would only be slower than float32. */
+export function bf16ProductsOf(
+  native: NativeBackend,
+  kernels: ProductKernels,
+  precision: number,
+): ProductKernels | undefined {
+  if (!multipliesBf16(native)) return undefined;
+  const rounded = <Arguments extends unknown[]>(kernel: (...values: Arguments) => void) => {
+    return (...values: Arguments): void => {
+      native.setPrecision(BF16);
+      try {
+        kernel(...values);
+      } finally {
+        native.setPrecision(precision);
+      }
+    };
+  };
+  const { linear, linearBackward, experts, expertsBackward } = kernels;
+  return {
+    linear: rounded(linear),
+    linearBackward: rounded(linearBackward),
+    experts: rounded(experts),
+    expertsBackward: rounded(expertsBackward),
+  };
+}
+
 /** Every kernel that the addon brings. */
-export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> {
+export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & ProductKernels {
   const same = Object.fromEntries(SAME.map((name) => [name, native[name]])) as unknown as SameKernels;
-  const hasBf16 = ((native.nativePrecisions >> PRECISIONS.indexOf('bf16')) & 1) === 1;
+  const hasBf16 = multipliesBf16(native);
   return {
     ...same,
     attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, shape) {

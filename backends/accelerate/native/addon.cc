@@ -785,6 +785,13 @@ Napi::Value close(const Napi::CallbackInfo& info) {
 }
 
 /** Bytes of scratch memory that an instance holds. */
+/** Precision of the products from here on; a whole number, as in options.ts. */
+Napi::Value setPrecision(const Napi::CallbackInfo& info) {
+  Instance* instance = static_cast<Instance*>(info.Data());
+  if (!instance->closed) instance->context.precision = info[0].As<Napi::Number>().Int32Value();
+  return info.Env().Undefined();
+}
+
 Napi::Value bytes(const Napi::CallbackInfo& info) {
   const Instance* instance = static_cast<Instance*>(info.Data());
   return Napi::Number::New(info.Env(), instance->closed ? 0 : static_cast<double>(instance->pool->bytes()));
@@ -830,6 +837,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   }
   object.Set("close", Napi::Function::New(env, close, "close", instance));
   object.Set("bytes", Napi::Function::New(env, bytes, "bytes", instance));
+  object.Set("setPrecision", Napi::Function::New(env, setPrecision, "setPrecision", instance));
   object.Set("isa", table->name);
   object.Set("nativePrecisions", table->nativePrecisions);
   object.Set("blas", bound ? Napi::Value(blasOf(env, blas)) : env.Null());
