@@ -11,6 +11,8 @@ export interface CommandContext {
   readonly flagged: readonly OptionName[];
   /** What stood on the command line without a flag. */
   readonly positional: string | undefined;
+  /** All that stood there, `positional` first. */
+  readonly words: readonly string[];
   /** The second such value. */
   readonly output: string | undefined;
   readonly terminal: Terminal;
@@ -29,7 +31,7 @@ export interface Command {
   readonly name: string;
   readonly summary: string;
   /** A value without a flag. */
-  readonly positional?: { readonly name: string; readonly description: string };
+  readonly positional?: { readonly name: string; readonly description: string; readonly many?: true };
   /** A second one: what is written. */
   readonly output?: { readonly name: string; readonly description: string };
   readonly options: readonly OptionName[];

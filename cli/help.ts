@@ -26,7 +26,8 @@ export function overview(commands: readonly Command[], columns: number): string[
 export function commandHelp(command: Command, columns: number): string[] {
   const { name, summary, positional, output, options, examples } = command;
   const words = [positional, output].filter((word) => word !== undefined);
-  const usage = `gemmoe ${name}${words.map((word) => ` [${word.name}]`).join('')} [options]`;
+  const shown = words.map((word) => ` [${word.name}]${word === positional && positional.many ? '…' : ''}`);
+  const usage = `gemmoe ${name}${shown.join('')} [options]`;
   return [
     summary,
     '',

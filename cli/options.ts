@@ -300,7 +300,12 @@ const OTHER = {
   rates: text(string.default('1'), 'N,…', 'factors on the learning rate to try; the best counts'),
   trials: number(size.default(10), 'timed trials, after three to warm up'),
   only: text(string.optional(), 'PATTERN', 'cases whose names match', 'all'),
-  html: text(string.optional(), 'FILE', 'write a chart as a page'),
+  html: text(
+    string.optional(),
+    'FILE',
+    'page of charts to write',
+    'report: report.html in the run, or comparison.html beside the first of several',
+  ),
   seeds: number(size.default(1), 'trainings of each, with seeds that follow each other; their mean counts'),
 } as const satisfies Record<string, Option>;
 

@@ -83,6 +83,7 @@ export async function run(args: readonly string[], { env, cwd }: Surroundings): 
       flagged,
       options,
       positional,
+      words: words.slice(1),
       output,
       terminal,
       cwd,
@@ -105,6 +106,7 @@ function printOverview(terminal: Terminal, flags: Readonly<Record<string, unknow
 }
 
 function refuseStrayWords(command: Command, positional: string | undefined, extra: readonly string[]): void {
+  if (command.positional?.many) return;
   const stray = command.positional ? extra[0] : (positional ?? extra[0]);
   if (stray === undefined) return;
   throw new GemmoeError(

@@ -3,7 +3,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runInNewContext } from 'node:vm';
 import { afterAll, describe, expect, test } from 'vitest';
 import { metricsOf } from '../cli/report/read-metrics.ts';
 import { renderReport } from '../cli/report/render-report.ts';
@@ -12,6 +11,7 @@ import { routingParts } from '../cli/train-view.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import type { EvaluationRecord, RunRecord, SampleRecord, StepRecord } from '../core/training/events.ts';
 import { type RunSettings, RunSettingsSchema } from '../core/training/settings.ts';
+import { draw } from './support/pages.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-report-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -76,35 +76,6 @@ interface PageData {
 
 function dataOf(page: string): PageData {
   return JSON.parse(/const DATA = (.*);\n/.exec(page)?.[1] ?? '') as PageData;
-}
-
-/** Runs the page's own script (the last one) with stand-ins for the browser; what was drawn, by element. */
-function draw(page: string): { charts: Map<string, number[][]>; rectangles: number } {
-  const script = page.slice(page.lastIndexOf('<script>') + '<script>'.length, page.lastIndexOf('</script>'));
-  const charts = new Map<string, number[][]>();
-  let rectangles = 0;
-  const context = { scale: () => {}, fillRect: () => rectangles++ };
-  const element = () => ({ style: {}, append() {}, addEventListener() {}, getContext: () => context });
-  class Plot {
-    constructor(options: { series: unknown[] }, data: number[][], host: { id: string }) {
-      expect(data.length).toBe(options.series.length);
-      for (const column of data) expect(column.length).toBe(data[0].length);
-      charts.set(host.id, data);
-    }
-  }
-  runInNewContext(script, {
-    uPlot: Plot,
-    document: {
-      documentElement: {},
-      createElement: element,
-      getElementById: (id: string) => (page.includes(`id="${id}"`) ? { id, clientWidth: 600, append() {} } : null),
-    },
-    getComputedStyle: () => ({ getPropertyValue: () => '#000000' }),
-    matchMedia: () => ({ matches: false, addEventListener() {} }),
-    addEventListener: () => {},
-    devicePixelRatio: 1,
-  });
-  return { charts, rectangles };
 }
 
 describe('the live line', () => {

@@ -17,13 +17,20 @@ export interface Collected {
     readonly rate: number[];
     readonly norm: number[];
     readonly milliseconds: number[];
+    /** Training tokens seen, and seconds of training, up to the step. */
+    readonly tokens: number[];
+    readonly seconds: number[];
   };
   readonly load: {
     readonly step: number[];
     /** [layer][expert] curve of the share of routed rows. */
     readonly layers: number[][][];
+    /** [layer] curve of the largest share as a multiple of an even one. */
+    readonly imbalance: number[][];
   };
   readonly evaluations: readonly EvaluationRecord[];
+  /** Tokens and seconds of training at each of them. */
+  readonly evaluatedAt: readonly { readonly tokens: number; readonly seconds: number }[];
   /** The newest ones, oldest first. */
   readonly samples: readonly SampleRecord[];
   readonly last: StepRecord | undefined;
@@ -36,32 +43,41 @@ export function collect(records: Iterable<RunRecord>): Collected {
   const curves = new Thinned(CURVE_POINTS);
   let load: Thinned | undefined;
   const evaluations: EvaluationRecord[] = [];
+  const evaluatedAt: { tokens: number; seconds: number }[] = [];
   const samples: SampleRecord[] = [];
   let last: StepRecord | undefined;
   let seconds = 0;
   for (const record of records) {
-    if (record.kind === 'evaluation') evaluations.push(record);
-    else if (record.kind === 'sample') {
+    if (record.kind === 'evaluation') {
+      evaluations.push(record);
+      evaluatedAt.push({ tokens: last?.tokens ?? 0, seconds });
+    } else if (record.kind === 'sample') {
       samples.push(record);
       if (samples.length > SAMPLES) samples.shift();
     } else if (record.kind === 'step') {
       const shares = record.expertLoad.flat();
-      // a step that overflowed has no loss
-      if (!record.skipped || record.spike)
-        curves.add([record.step, record.loss, record.learningRate, record.gradientNorm, record.milliseconds]);
-      load ??= new Thinned(Math.max(50, Math.min(CURVE_POINTS, Math.floor(LOAD_NUMBERS / Math.max(1, shares.length)))));
-      load.add([record.step, ...shares]);
+      const imbalance = record.expertLoad.map((layer) => Math.max(...layer) * layer.length);
       seconds += record.milliseconds / 1000;
+      const { learningRate, gradientNorm, milliseconds, tokens } = record;
+      // a step that overflowed has no loss
+      if (!record.skipped || record.spike) {
+        curves.add([record.step, record.loss, learningRate, gradientNorm, milliseconds, tokens, seconds]);
+      }
+      load ??= new Thinned(Math.max(50, Math.min(CURVE_POINTS, Math.floor(LOAD_NUMBERS / Math.max(1, shares.length)))));
+      load.add([record.step, ...shares, ...imbalance]);
       last = record;
     }
   }
-  const [step, loss, rate, norm, milliseconds] = [0, 1, 2, 3, 4].map((index) => curves.column(index, 6));
+  const columns = [0, 1, 2, 3, 4, 5, 6].map((index) => curves.column(index, 6));
   let index = 0;
   const layers = (last?.expertLoad ?? []).map((experts) => experts.map(() => load?.column(++index, 3) ?? []));
+  const imbalance = layers.map(() => load?.column(++index, 4) ?? []);
+  const [step, loss, rate, norm, milliseconds, tokens, elapsed] = columns;
   return {
-    curves: { step, loss, rate, norm, milliseconds },
-    load: { step: load?.column(0, 6) ?? [], layers },
+    curves: { step, loss, rate, norm, milliseconds, tokens, seconds: elapsed },
+    load: { step: load?.column(0, 6) ?? [], layers, imbalance },
     evaluations,
+    evaluatedAt,
     samples,
     last,
     seconds,

@@ -20,5 +20,8 @@ summary { cursor: pointer; color: var(--soft); }
 table { border-collapse: collapse; font-size: .85rem; }
 th { text-align: left; font-weight: 500; color: var(--soft); padding: .1rem 1.5rem .1rem 0; vertical-align: top; }
 td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; } .compared th, .compared td { padding: .15rem 1.5rem .15rem 0; white-space: nowrap; }
+.compared thead th { color: var(--ink); } .compared i { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .45em; }
+.choice { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .25rem 0 .75rem; font-size: .9rem; }
 .u-legend { font-size: .8rem; } .uplot { max-width: 100%; }
 `;

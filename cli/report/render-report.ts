@@ -1,15 +1,13 @@
 // One self-contained HTML page of a run: figures, curves, expert load, samples. uPlot and the data stand inside it.
 
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { basename, dirname, join } from 'node:path';
+import { basename } from 'node:path';
 import { activeParameters, totalParameters } from '../../core/model/config.ts';
 import type { RunRecord, SampleRecord, StepRecord } from '../../core/training/events.ts';
 import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
 import { grouped, scaled } from '../format.ts';
 import { collect, type Collected } from './collect.ts';
 import { PAGE_SCRIPT } from './page-script.ts';
-import { PAGE_STYLE } from './page-style.ts';
+import { escaped, htmlPage } from './html-page.ts';
 
 /** Experts of a layer that are drawn as lines; more are a heat map. */
 const MOST_LINES = 12;
@@ -18,38 +16,25 @@ const MOST_LINES = 12;
 export function renderReport(name: string, settings: RunSettings, records: Iterable<RunRecord>): string {
   const run = collect(records);
   const { curves, load, evaluations, samples } = run;
-  // numbers only: text could end the script element that they stand in
   const data = {
     curves,
-    load,
+    load: { step: load.step, layers: load.layers },
     evaluations: evaluations.map(({ step, loss }) => [step, loss]),
     tokensPerStep: sequencesPerStep(settings) * settings.sequenceLength,
     mostLines: MOST_LINES,
   };
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(name)}: ${evaluations.at(-1)?.loss.toFixed(3) ?? 'in progress'}</title>
-<style>${readUplot('uPlot.min.css')}${PAGE_STYLE}</style>
-</head>
-<body>
-<header><h1>${escaped(name)}</h1><p>${escaped(recipe(settings))}</p>${figures(run)}</header>
-<main>
-<section><h2>Loss</h2><p>Nats per token. Thin: training. Thick: the same, smoothed. Dots: validation. Drag to zoom in, double-click to zoom out.</p><div id="loss"></div></section>
+  return htmlPage({
+    title: `${name}: ${evaluations.at(-1)?.loss.toFixed(3) ?? 'in progress'}`,
+    header: `<h1>${escaped(name)}</h1><p>${escaped(recipe(settings))}</p>${figures(run)}`,
+    main: `<section><h2>Loss</h2><p>Nats per token. Thin: training. Thick: the same, smoothed. Dots: validation. Drag to zoom in, double-click to zoom out.</p><div id="loss"></div></section>
 <section class="pair"><div><h2>Learning rate</h2><div id="rate"></div></div><div><h2>Gradient norm before clipping</h2><div id="norm"></div></div></section>
 ${load.layers.length > 0 ? expertSection(load.layers, run.last) : ''}
 <section><h2>Speed</h2><p>Tokens per second of training.</p><div id="speed"></div></section>
 ${samples.length > 0 ? sampleSection(samples) : ''}
-<section><h2>Settings</h2>${settingsTable(settings)}</section>
-</main>
-<script>${readUplot('uPlot.iife.min.js')}</script>
-<script>const DATA = ${JSON.stringify(data)};
-${PAGE_SCRIPT}</script>
-</body>
-</html>
-`;
+<section><h2>Settings</h2>${settingsTable(settings)}</section>`,
+    data,
+    script: PAGE_SCRIPT,
+  });
 }
 
 /** The run in one line. */
@@ -64,15 +49,6 @@ function recipe(settings: RunSettings): string {
     `${settings.optimizer}, ${settings.schedule}, peak ${settings.learningRate}`,
     settings.backend,
   ].join(' · ');
-}
-
-function readUplot(file: string): string {
-  const folder = dirname(createRequire(import.meta.url).resolve('uplot/package.json'));
-  return readFileSync(join(folder, 'dist', file), 'utf8').replaceAll('</script', '<\\/script');
-}
-
-function escaped(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }
 
 function figures({ evaluations, last, seconds }: Collected): string {
