@@ -35,7 +35,8 @@ export {
   newtonSchulzScratch,
 } from './kernels.ts';
 export { loadPlugin } from './load-plugin.ts';
-export { activeParameters, type ModelConfig, parseModelConfig, totalParameters } from './model/config.ts';
+export { type ModelConfig, parseModelConfig } from './model/config.ts';
+export { activeParameters, totalParameters } from './model/parameter-counts.ts';
 export { type Matrices, matricesOf } from './model/matrices.ts';
 export { KvCache } from './model/kv-cache.ts';
 export type { Parameter, ParameterStore } from './model/parameters.ts';

@@ -47,6 +47,15 @@ export interface RouterOptions {
   readonly topK: number;
   /** Divide the K chosen probabilities by their sum. */
   readonly renormalise: boolean;
+  /** They are divided by this at least; 0 by default. */
+  readonly smallestSum?: number | undefined;
+}
+
+/** How a sparsemixer router chooses its two experts. */
+export interface SparseMixerOptions {
+  readonly numExperts: number;
+  /** Logits z are near the best one m where (m - z) / max(|z|, m) <= 2·jitter. */
+  readonly jitter: number;
 }
 
 /** Sizes of an expert layer. */
@@ -174,6 +183,12 @@ export interface Kernels {
   embeddingBackward(dTable: FloatArray, dy: FloatArray, ids: Int32Array, N: number, C: number): void;
   /** y [count] += x. */
   add(y: FloatArray, x: FloatArray, count: number): void;
+  /** y [count] = factor·x; y may be x. */
+  scale(y: FloatArray, x: FloatArray, factor: number, count: number): void;
+  /** y [count] = x held between -limit and limit; y may be x. */
+  clamp(y: FloatArray, x: FloatArray, limit: number, count: number): void;
+  /** dx [count] = dy where |x| <= limit, 0 elsewhere; dx may be dy. */
+  clampBackward(dx: FloatArray, dy: FloatArray, x: FloatArray, limit: number, count: number): void;
   /** y [N,C] = x · rstd · gamma [C], rstd [N] = 1/sqrt(mean(x²) + eps), kept for the backward pass. */
   rmsNorm(y: FloatArray, rstd: FloatArray, x: FloatArray, gamma: FloatArray, N: number, C: number, eps: number): void;
   /** dx [N,C] += …; dGamma [C] += Σ dy·x·rstd. */
@@ -188,10 +203,51 @@ export interface Kernels {
     C: number,
   ): void;
   /**
+   * y [N,C] = (x - mean)·rstd·gamma + beta, gamma and beta [C]; mean [N] and rstd [N] = 1/sqrt(variance + eps), kept for the
+   * backward pass.
+   */
+  layerNorm(
+    y: FloatArray,
+    mean: FloatArray,
+    rstd: FloatArray,
+    x: FloatArray,
+    gamma: FloatArray,
+    beta: FloatArray,
+    N: number,
+    C: number,
+    eps: number,
+  ): void;
+  /** dx [N,C] += …; dGamma [C] += Σ dy·(x - mean)·rstd; dBeta [C] += Σ dy. */
+  layerNormBackward(
+    dx: FloatArray,
+    dGamma: FloatArray,
+    dBeta: FloatArray,
+    dy: FloatArray,
+    x: FloatArray,
+    gamma: FloatArray,
+    mean: FloatArray,
+    rstd: FloatArray,
+    N: number,
+    C: number,
+  ): void;
+  /**
    * Rotates, in place, `heads` heads of size D in each of N rows: element pairs (i, i + D/2) turn by the angle of the row's
    * position. Row r starts at offset + r·stride; cos and sin are [positions, D/2]. `inverse` turns back (the gradient).
    */
   rope(
+    x: FloatArray,
+    offset: number,
+    stride: number,
+    cos: FloatArray,
+    sin: FloatArray,
+    positions: Int32Array,
+    N: number,
+    heads: number,
+    D: number,
+    inverse: boolean,
+  ): void;
+  /** As `rope`, of element pairs (2i, 2i + 1). */
+  ropeInterleaved(
     x: FloatArray,
     offset: number,
     stride: number,
@@ -287,6 +343,29 @@ export interface Kernels {
     bias: FloatArray,
     N: number,
     options: RouterOptions,
+  ): void;
+  /**
+   * probabilities [N,E] = softmax(logits); experts [N,2] = the largest logit and the largest of the others (ties: lowest index
+   * first); weights [N,2] = exp(logit) over the sum of it for the experts near the chosen one, for the second without the first.
+   */
+  sparseMixer(
+    probabilities: FloatArray,
+    weights: FloatArray,
+    experts: Int32Array,
+    logits: FloatArray,
+    N: number,
+    options: SparseMixerOptions,
+  ): void;
+  /** As `routerBackward`, of `sparseMixer`: which experts are near has no gradient. */
+  sparseMixerBackward(
+    dLogits: FloatArray,
+    dWeights: FloatArray,
+    dProbabilities: FloatArray | null,
+    probabilities: FloatArray,
+    logits: FloatArray,
+    experts: Int32Array,
+    N: number,
+    options: SparseMixerOptions,
   ): void;
   /**
    * Returns Σ_n logsumexp(logits[n])² over rows of logits [N,E], and adds its gradient, times `scale`, to dLogits [N,E]:

@@ -79,7 +79,40 @@ test.each([
   expectGradient('gamma', gamma, dGamma, loss);
 });
 
-test('rope: the inverse rotation is the gradient', () => {
+test.each([
+  [1, 2],
+  [3, 7],
+  [5, 16],
+])('LayerNorm of %i rows of %i', (N, C) => {
+  const [x, gamma, beta, dy] = [normal(N * C), normal(C), normal(C), normal(N * C)];
+  const [y, mean, rstd] = [garbage(N * C), garbage(N), garbage(N)];
+  const loss = () => {
+    kernels.layerNorm(y, mean, rstd, x, gamma, beta, N, C, 0.1);
+    return dot(y, dy);
+  };
+  loss();
+  const [dx, dGamma, dBeta] = [zeros(N * C), zeros(C), zeros(C)];
+  kernels.layerNormBackward(dx, dGamma, dBeta, dy, x, gamma, mean, rstd, N, C);
+  expectGradient('x', x, dx, loss);
+  expectGradient('gamma', gamma, dGamma, loss);
+  expectGradient('beta', beta, dBeta, loss);
+});
+
+test('clamp, also in place', () => {
+  const [x, dy] = [normal(40), normal(40)];
+  const y = garbage(40);
+  const d = garbage(40);
+  kernels.clampBackward(d, dy, x, 0.6, 40);
+  expectGradient('x', x, d, () => {
+    kernels.clamp(y, x, 0.6, 40);
+    return dot(y, dy);
+  });
+  const inPlace = dy.slice();
+  kernels.clampBackward(inPlace, inPlace, x, 0.6, 40);
+  expect(inPlace).toEqual(d);
+});
+
+test.each(['rope', 'ropeInterleaved'] as const)('%s: the inverse rotation is the gradient', (name) => {
   const [N, heads, D, stride, offset] = [3, 2, 4, 11, 2];
   const [cos, sin] = [normal(8 * 2).map(Math.cos), zeros(16)];
   for (let i = 0; i < 16; i++) sin[i] = Math.sqrt(1 - cos[i] ** 2);
@@ -87,11 +120,11 @@ test('rope: the inverse rotation is the gradient', () => {
   const [x, dy] = [normal(N * stride + offset), normal(N * stride + offset)];
   const loss = () => {
     const y = x.slice();
-    kernels.rope(y, offset, stride, cos, sin, positions, N, heads, D, false);
+    kernels[name](y, offset, stride, cos, sin, positions, N, heads, D, false);
     return dot(y, dy);
   };
   const dx = dy.slice();
-  kernels.rope(dx, offset, stride, cos, sin, positions, N, heads, D, true);
+  kernels[name](dx, offset, stride, cos, sin, positions, N, heads, D, true);
   expectGradient('x', x, dx, loss);
 });
 
@@ -221,6 +254,41 @@ describe('mixture of experts', () => {
     loss();
     const d = garbage(N * E);
     kernels.routerBackward(d, dWeights, null, probabilities, weights, experts, N, options);
+    expectGradient('logits', logits, d, loss);
+  });
+
+  test('router, divided by no less than a floor', () => {
+    const [N, E, K] = [8, 5, 2];
+    const options = { numExperts: E, topK: K, renormalise: true, smallestSum: 0.7 };
+    const [logits, dWeights] = [normal(N * E), normal(N * K)];
+    const [probabilities, weights, experts] = [garbage(N * E), garbage(N * K), new Int32Array(N * K)];
+    const loss = () => {
+      kernels.router(probabilities, weights, experts, logits, N, options);
+      return dot(weights, dWeights);
+    };
+    loss();
+    const sums = Array.from({ length: N }, (_, n) => weights[2 * n] + weights[2 * n + 1]);
+    expect(sums.some((sum) => sum < 0.99)).toBe(true); // some rows are below the floor, others are not
+    expect(sums.some((sum) => sum > 0.99)).toBe(true);
+    const d = garbage(N * E);
+    kernels.routerBackward(d, dWeights, null, probabilities, weights, experts, N, options);
+    expectGradient('logits', logits, d, loss);
+  });
+
+  test.each([0.01, 0.3, 2])('sparsemixer with a tolerance of %d, with the auxiliary loss', (jitter) => {
+    const [N, E] = [6, 5];
+    const options = { numExperts: E, jitter };
+    const [logits, dWeights, dProbabilities] = [normal(N * E), normal(N * 2), normal(E)];
+    const [probabilities, weights, experts] = [garbage(N * E), garbage(N * 2), new Int32Array(N * 2)];
+    const loss = () => {
+      kernels.sparseMixer(probabilities, weights, experts, logits, N, options);
+      let sum = dot(weights, dWeights);
+      for (let n = 0; n < N; n++) sum += dot(probabilities.subarray(n * E), dProbabilities);
+      return sum;
+    };
+    loss();
+    const d = garbage(N * E);
+    kernels.sparseMixerBackward(d, dWeights, dProbabilities, probabilities, logits, experts, N, options);
     expectGradient('logits', logits, d, loss);
   });
 

@@ -101,6 +101,7 @@ describe('import and export', () => {
   test.each([
     ...['llama', 'llama3', 'llama_linear', 'llama_yarn', 'mistral', 'qwen2', 'qwen3'],
     ...['mixtral', 'mixtral_mqa', 'train_mixtral', 'train_mixtral/after'],
+    ...['olmoe', 'olmoe_clip', 'qwen3_moe', 'qwen2_moe', 'granitemoe', 'granitemoeshared'],
   ])('%s comes out with the bytes that went in', (family) => {
     const { model, original, generation } = loadModel(join(HF, family), kernels);
     const directory = fresh();

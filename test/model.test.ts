@@ -2,13 +2,8 @@
 
 import { describe, expect, test } from 'vitest';
 import { GemmoeError } from '../core/errors.ts';
-import {
-  activeParameters,
-  type ModelConfig,
-  parseModelConfig,
-  ropeBase,
-  totalParameters,
-} from '../core/model/config.ts';
+import { type ModelConfig, parseModelConfig, ropeBase } from '../core/model/config.ts';
+import { activeParameters, totalParameters } from '../core/model/parameter-counts.ts';
 import { KvCache } from '../core/model/kv-cache.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';

@@ -56,6 +56,7 @@ const [a, b, c, d] = [normal(999), normal(999), normal(999), normal(999)];
 const positive = normal(999).map((value) => 1 + Math.abs(value));
 
 const routerOptions = { numExperts: E, topK: K, renormalise: true };
+const mixerOptions = { numExperts: E, jitter: 0.3 };
 const zeros = (length: number) => new Float64Array(length);
 const ids = (N: number) => Int32Array.from({ length: N }, (_, i) => (i * 3) % V);
 /** Experts 0, 1 and 3 share N rows; expert 2 has none. */
@@ -109,6 +110,12 @@ const CASES: Partial<Record<keyof Kernels, Case>> = {
   embedding: (N, out) => kernels.embedding(out.set(N * C), a, ids(N), N, C),
   embeddingBackward: (N, out) => kernels.embeddingBackward(out.add(V * C), a, ids(N), N, C),
   add: (N, out) => kernels.add(out.add(N), a, N),
+  scale: (N, out) => kernels.scale(out.set(N), a, 0.3, N),
+  clamp: (N, out) => kernels.clamp(out.set(N), a, 0.5, N),
+  clampBackward: (N, out) => kernels.clampBackward(out.set(N), a, b, 0.5, N),
+  layerNorm: (N, out) => kernels.layerNorm(out.set(N * C), out.set(N), out.set(N), a, b, c, N, C, 0.1),
+  layerNormBackward: (N, out) =>
+    kernels.layerNormBackward(out.add(N * C), out.add(C), out.add(C), a, b, c, d, positive, N, C),
   rmsNorm: (N, out) => kernels.rmsNorm(out.set(N * C), out.set(N), a, b, N, C, 0.1),
   rmsNormBackward: (N, out) => kernels.rmsNormBackward(out.add(N * C), out.add(C), a, b, c, positive, N, C),
   softmax: (N, out) => kernels.softmax(out.set(N * V), a, N, V),
@@ -131,6 +138,13 @@ const CASES: Partial<Record<keyof Kernels, Case>> = {
     const { probabilities, routing } = route(N);
     const { weights, experts } = routing;
     kernels.routerBackward(out.set(N * E), b, c, probabilities, weights, experts, N, routerOptions);
+  },
+  sparseMixer: (N, out) =>
+    kernels.sparseMixer(out.set(N * E), out.set(N * 2), new Int32Array(N * 2).fill(99), a, N, mixerOptions),
+  sparseMixerBackward: (N, out) => {
+    const [probabilities, experts] = [zeros(N * E), new Int32Array(N * 2)];
+    kernels.sparseMixer(probabilities, zeros(N * 2), experts, a, N, mixerOptions);
+    kernels.sparseMixerBackward(out.set(N * E), b, c, probabilities, a, experts, N, mixerOptions);
   },
   gather: (N, out) => kernels.gather(out.set(N * K * C), a, route(N).routing.rows, N * K, C),
   gatherBackward: (N, out) => kernels.gatherBackward(out.set(N * C), a, route(N).routing.slots, N, K, C),

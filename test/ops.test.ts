@@ -35,6 +35,27 @@ test('RMSNorm is x / sqrt(mean(x²) + eps) · γ', () => {
   expect(rstd[0]).toBe(r);
 });
 
+test('LayerNorm is (x - mean) / sqrt(variance + eps) · γ + β', () => {
+  const [y, mean, rstd] = [new Float64Array(2), new Float64Array(1), new Float64Array(1)];
+  kernels.layerNorm(y, mean, rstd, Float64Array.of(3, 5), Float64Array.of(1, 2), Float64Array.of(10, 20), 1, 2, 0.5);
+  const r = 1 / Math.sqrt(1 + 0.5);
+  expect([...y]).toEqual([10 - r, 20 + r * 2]);
+  expect([mean[0], rstd[0]]).toEqual([4, r]);
+});
+
+test('scale and clamp, also in place', () => {
+  const x = Float64Array.of(-3, -0.5, 0.25, 2);
+  const y = new Float64Array(4);
+  kernels.clamp(y, x, 0.5, 4);
+  expect([...y]).toEqual([-0.5, -0.5, 0.25, 0.5]);
+  kernels.clampBackward(y, Float64Array.of(1, 2, 3, 4), x, 0.5, 4);
+  expect([...y]).toEqual([0, 2, 3, 0]);
+  kernels.scale(y, x, 2, 4);
+  expect([...y]).toEqual([-6, -1, 0.5, 4]);
+  kernels.scale(x, x, 2, 3);
+  expect([...x]).toEqual([-6, -1, 0.5, 2]);
+});
+
 test('SwiGLU is SiLU(gate)·up', () => {
   const h = new Float64Array(2);
   kernels.swiglu(h, Float64Array.of(1, -2, 3, 5), 1, 2);
@@ -52,6 +73,20 @@ test('rope turns the pair (i, i + D/2), and the inverse turns it back', () => {
   kernels.rope(x, 1, 4, cos, sin, Int32Array.of(1), 1, 1, 2, true);
   expect([x[0], x[3]]).toEqual([9, 9]);
   expect(x[1]).toBeCloseTo(1, 14);
+});
+
+test('interleaved rope turns the pair (2i, 2i + 1)', () => {
+  const angles = [0.3, 1.1];
+  const [cos, sin] = [Float64Array.from(angles, Math.cos), Float64Array.from(angles, Math.sin)];
+  const x = Float64Array.of(1, 2, 3, 4);
+  kernels.ropeInterleaved(x, 0, 4, cos, sin, Int32Array.of(0), 1, 1, 4, false);
+  const turned = (a: number, b: number, angle: number) => [
+    a * Math.cos(angle) - b * Math.sin(angle),
+    b * Math.cos(angle) + a * Math.sin(angle),
+  ];
+  [...turned(1, 2, 0.3), ...turned(3, 4, 1.1)].forEach((value, i) => expect(x[i]).toBeCloseTo(value, 14));
+  kernels.ropeInterleaved(x, 0, 4, cos, sin, Int32Array.of(0), 1, 1, 4, true);
+  [1, 2, 3, 4].forEach((value, i) => expect(x[i]).toBeCloseTo(value, 14));
 });
 
 test('cross-entropy is -log softmax at the target, ignoring rows without one', () => {
@@ -171,6 +206,40 @@ describe('the router', () => {
     kernels.chooseExperts(weights, experts, plain.probabilities, new Float64Array(6), 40, options);
     expect(experts).toEqual(plain.experts);
     expect(weights).toEqual(plain.weights);
+  });
+
+  test('weights are divided by a floor where their sum is below', () => {
+    const options = { numExperts: 3, topK: 2, renormalise: true, smallestSum: 0.9 };
+    const [probabilities, weights, experts] = [new Float64Array(6), new Float64Array(4), new Int32Array(4)];
+    // probabilities 1/8, 3/8, 4/8, of which 7/8 are chosen, and next to 0, 1/2, 1/2
+    const logits = Float64Array.of(0, Math.log(3), Math.log(4), -50, 0, 0);
+    kernels.router(probabilities, weights, experts, logits, 2, options);
+    [0.5 / 0.9, 0.375 / 0.9, 0.5, 0.5].forEach((value, i) => expect(weights[i]).toBeCloseTo(value, 12));
+  });
+
+  test('sparsemixer takes the best and the next best, each with its share among those near it', () => {
+    const [probabilities, weights, experts] = [new Float64Array(5), new Float64Array(2), new Int32Array(2)];
+    // near 2 within 20 %: 1.7, as (2 - 1.7) / 2 = 0.15; near 1.7 without 2: 1.5, as 0.2 / 1.7 = 0.118
+    const logits = Float64Array.of(1.5, 2, -3, 1.7, 0);
+    kernels.sparseMixer(probabilities, weights, experts, logits, 1, { numExperts: 5, jitter: 0.1 });
+    expect([...experts]).toEqual([1, 3]);
+    expect(weights[0]).toBeCloseTo(1 / (1 + Math.exp(-0.3)), 12);
+    expect(weights[1]).toBeCloseTo(1 / (1 + Math.exp(-0.2)), 12);
+    const total = [...logits].reduce((sum, logit) => sum + Math.exp(logit), 0);
+    expect(probabilities[3]).toBeCloseTo(Math.exp(1.7) / total, 12);
+  });
+
+  test('sparsemixer measures nearness by the larger of the best and a logit’s size', () => {
+    const [probabilities, weights, experts] = [new Float64Array(3), new Float64Array(2), new Int32Array(2)];
+    // (-1 + 1.2) / max(1.2, -1) = 0.167; (-1 + 5) / 5 = 0.8
+    const logits = Float64Array.of(-1.2, -1, -5);
+    kernels.sparseMixer(probabilities, weights, experts, logits, 1, { numExperts: 3, jitter: 0.1 });
+    expect([...experts]).toEqual([1, 0]);
+    expect(weights[0]).toBeCloseTo(1 / (1 + Math.exp(-0.2)), 12);
+    expect(weights[1]).toBe(1);
+    kernels.sparseMixer(probabilities, weights, experts, new Float64Array(3), 1, { numExperts: 3, jitter: 0 });
+    expect([...experts]).toEqual([0, 1]); // equals: the lowest index first; all are near
+    expect(weights[0]).toBeCloseTo(1 / 3, 12);
   });
 
   test('the z-loss is the sum of squared logsumexp, also where exp overflows', () => {

@@ -2,6 +2,7 @@
 // as much as a small kernel.
 
 import type { AttentionShape, Kernels, ProductKernels } from '../../core/kernels.ts';
+import { router, routerBackward } from '../../core/ops/router.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
 import { PRECISIONS } from './options.ts';
 
@@ -103,10 +104,16 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
       const fields = fieldsOf(shape);
       native.attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, ...fields);
     },
-    router(probabilities, weights, experts, logits, N, { numExperts, topK, renormalise }) {
+    router(probabilities, weights, experts, logits, N, options) {
+      if (options.smallestSum !== undefined) return router(probabilities, weights, experts, logits, N, options);
+      const { numExperts, topK, renormalise } = options;
       native.router(probabilities, weights, experts, logits, N, numExperts, topK, renormalise);
     },
     routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, options) {
+      if (options.smallestSum !== undefined) {
+        const given = [dProbabilities, probabilities, weights, experts, N, options] as const;
+        return routerBackward(dLogits, dWeights, ...given);
+      }
       const { numExperts: E, topK: K, renormalise } = options;
       native.routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, E, K, renormalise);
     },

@@ -2,7 +2,7 @@
 
 import { GemmoeError } from '../../core/errors.ts';
 import { upcycleDirectory } from '../../core/formats/upcycle.ts';
-import { activeParameters, totalParameters } from '../../core/model/config.ts';
+import { activeParameters, totalParameters } from '../../core/model/parameter-counts.ts';
 import type { Command } from '../command.ts';
 import { bytes, duration, scaled } from '../format.ts';
 import { liveProgress, sourceAndOutput, storedType } from '../model-files.ts';

@@ -1,7 +1,7 @@
 // One self-contained HTML page of a run: figures, curves, expert load, samples. uPlot and the data stand inside it.
 
 import { basename } from 'node:path';
-import { activeParameters, totalParameters } from '../../core/model/config.ts';
+import { activeParameters, totalParameters } from '../../core/model/parameter-counts.ts';
 import type { RunRecord, SampleRecord, StepRecord } from '../../core/training/events.ts';
 import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
 import { grouped, scaled } from '../format.ts';

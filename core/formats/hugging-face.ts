@@ -145,7 +145,7 @@ export function findPlaces(
   directory: string,
 ): readonly TensorPlace[] {
   const places = chooseLayout(family, config, files, directory);
-  checkTensors(places, files, directory, config);
+  checkTensors(places, files, directory, config, family);
   return places;
 }
 
@@ -176,6 +176,7 @@ function checkTensors(
   files: TensorFiles,
   directory: string,
   config: ModelConfig,
+  { ignores }: Family,
 ): void {
   const expected = new Set(places.map((place) => place.name));
   for (const { name, shape } of places) {
@@ -191,6 +192,7 @@ function checkTensors(
     // some tools write the shared table twice, or the rope frequencies that follow from the config
     if (expected.has(name) || name.endsWith('.rotary_emb.inv_freq')) continue;
     if (config.tieEmbeddings && name === 'lm_head.weight') continue;
+    if (ignores?.(name)) continue;
     throw disagreement(directory, `tensor ${name} is none that config.json implies`);
   }
 }

@@ -19,6 +19,8 @@ export interface AttentionActivations {
   readonly logSumExp: FloatArray;
   /** Null where queries and keys are not normalised. */
   readonly qkNorm: QkNormActivations | null;
+  /** [N, (H+2·KV)·D] before clipping; empty where nothing is clipped. */
+  readonly unclipped: FloatArray;
 }
 
 /** Buffers that only the backward pass needs. */
@@ -55,6 +57,7 @@ export class Attention {
       output: arena.floats(rows * this.output.inputs),
       logSumExp: arena.floats(rows * this.config.numHeads),
       qkNorm: this.qkNorm?.plan(arena, rows) ?? null,
+      unclipped: arena.floats(this.config.clipQkv === undefined ? 0 : rows * this.qkv.outputs),
     };
   }
 
@@ -75,6 +78,7 @@ export class Attention {
     this.qkv.forward(pass, qkv, x);
     // attention overwrites its output later: until then it is the norms' scratch
     if (this.qkNorm && activations.qkNorm) this.qkNorm.forward(pass, qkv, activations.qkNorm, output);
+    this.clip(pass, qkv, activations.unclipped);
     this.rotate(pass, qkv, false);
     if (cache) {
       cache.store(this.layer, qkv, this.qkv.outputs, keyOffset, valueOffset, pass.length);
@@ -117,6 +121,9 @@ export class Attention {
       shape,
     );
     this.rotate(pass, dQkv, true);
+    const { clipQkv } = this.config;
+    const count = pass.rows * this.qkv.outputs;
+    if (clipQkv !== undefined) pass.kernels.clampBackward(dQkv, dQkv, activations.unclipped, clipQkv, count);
     if (this.qkNorm && activations.qkNorm) this.qkNorm.backward(pass, dQkv, activations.qkNorm, dOutput, dNormed);
     this.qkv.backward(pass, dx, dQkv, x);
   }
@@ -127,22 +134,32 @@ export class Attention {
     return { keyOffset: H * D, valueOffset: (H + KV) * D };
   }
 
+  /** Holds queries, keys and values within the limit, where there is one; `unclipped` keeps them as they were. */
+  private clip(pass: Pass, qkv: FloatArray, unclipped: FloatArray): void {
+    const { clipQkv } = this.config;
+    if (clipQkv === undefined) return;
+    unclipped.set(qkv);
+    pass.kernels.clamp(qkv, unclipped, clipQkv, pass.rows * this.qkv.outputs);
+  }
+
   /** Rope on queries and keys at once: their heads are neighbours in a row. */
   private rotate(pass: Pass, packed: FloatArray, inverse: boolean): void {
     const { numHeads: H, numKvHeads: KV, headDim: D } = this.config;
     const { cos, sin } = pass.rope;
-    pass.kernels.rope(packed, 0, this.qkv.outputs, cos, sin, pass.positions, pass.rows, H + KV, D, inverse);
+    const given = [packed, 0, this.qkv.outputs, cos, sin, pass.positions, pass.rows, H + KV, D, inverse] as const;
+    if (this.config.ropeInterleaved) pass.kernels.ropeInterleaved(...given);
+    else pass.kernels.rope(...given);
   }
 
   private shape(pass: Pass, keyStride: number, keyBatchStride: number): AttentionShape {
-    const { numHeads: heads, numKvHeads: kvHeads, headDim } = this.config;
+    const { numHeads: heads, numKvHeads: kvHeads, headDim, attentionMultiplier } = this.config;
     return {
       batch: pass.batch,
       queries: pass.length,
       heads,
       kvHeads,
       headDim,
-      scale: headDim ** -0.5,
+      scale: attentionMultiplier ?? headDim ** -0.5,
       window: windowOf(this.config, this.layer),
       queryStride: this.qkv.outputs,
       keyStride,

@@ -5,6 +5,7 @@ import type { Routing } from '../kernels.ts';
 import type { Random } from '../random.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import type { ModelConfig } from './config.ts';
+import { expertLayers } from './layer-kinds.ts';
 
 /** What routers do in a training pass that they do not do when the model is used. */
 export interface RoutingOptions {
@@ -104,9 +105,10 @@ export interface LayerRouting {
   readonly dead: number;
 }
 
-/** Adds up what the routers do over the passes of a step. */
+/** Adds up what the routers do over the passes of a step, of the layers that have one: L of them. */
 export class RoutingTotals {
-  private readonly numLayers: number;
+  /** Their numbers. */
+  private readonly numbers: readonly number[];
   private readonly numExperts: number;
   /** [L,E] */
   private readonly picks: Float64Array;
@@ -117,8 +119,10 @@ export class RoutingTotals {
   /** [L] */
   private readonly rows: Float64Array;
 
-  constructor({ numLayers, numExperts }: ModelConfig) {
-    this.numLayers = numLayers;
+  constructor(config: ModelConfig) {
+    const { numExperts } = config;
+    this.numbers = expertLayers(config);
+    const numLayers = this.numbers.length;
     this.numExperts = numExperts;
     this.picks = new Float64Array(numLayers * numExperts);
     this.entropy = new Float64Array(numLayers);
@@ -134,40 +138,41 @@ export class RoutingTotals {
   /** Adds a pass of `layer`: `rows` tokens, experts taking `capacity` of them at most. */
   add(layer: number, routing: Routing, probabilities: FloatArray, rows: number, capacity: number): void {
     const E = this.numExperts;
+    const place = this.numbers.indexOf(layer);
     for (let e = 0; e < E; e++) {
       const picks = routing.offsets[e + 1] - routing.offsets[e];
-      this.picks[layer * E + e] += picks;
-      this.dropped[layer] += Math.max(0, picks - capacity);
+      this.picks[place * E + e] += picks;
+      this.dropped[place] += Math.max(0, picks - capacity);
     }
     let entropy = 0;
     for (let i = 0; i < rows * E; i++)
       if (probabilities[i] > 0) entropy -= probabilities[i] * Math.log(probabilities[i]);
-    this.entropy[layer] += entropy;
-    this.rows[layer] += rows;
+    this.entropy[place] += entropy;
+    this.rows[place] += rows;
   }
 
   /** Moves the bias [E] of `layer` against the load of the step. */
   balance(layer: number, bias: FloatArray, rate: number): void {
-    updateSelectionBias(bias, this.picksOf(layer), rate);
+    updateSelectionBias(bias, this.picksOf(this.numbers.indexOf(layer)), rate);
   }
 
-  /** The step so far, layer by layer. */
+  /** The step so far, layer by layer of those that have experts. */
   layers(): LayerRouting[] {
-    return Array.from({ length: this.numLayers }, (_, layer) => {
-      const picks = this.picksOf(layer);
+    return this.numbers.map((_, place) => {
+      const picks = this.picksOf(place);
       const total = picks.reduce((sum, count) => sum + count, 0);
       return {
         rows: total,
         load: picks.map((count) => count / total),
-        entropy: this.entropy[layer] / this.rows[layer],
-        dropped: this.dropped[layer] / total,
+        entropy: this.entropy[place] / this.rows[place],
+        dropped: this.dropped[place] / total,
         dead: picks.filter((count) => count === 0).length,
       };
     });
   }
 
-  private picksOf(layer: number): number[] {
+  private picksOf(place: number): number[] {
     const E = this.numExperts;
-    return Array.from({ length: E }, (_, e) => this.picks[layer * E + e]);
+    return Array.from({ length: E }, (_, e) => this.picks[place * E + e]);
   }
 }

@@ -61,6 +61,35 @@ export const ModelConfigSchema = z.strictObject({
   window: z.union([size, z.array(z.int().min(0))]).optional(),
   /** How rope reads beyond the length it was trained on. */
   ropeScaling: RopeScalingSchema.optional(),
+  /** Rope turns pairs of neighbours, (x_2i, x_2i+1), and not (x_i, x_i+D/2). */
+  ropeInterleaved: z.boolean().optional(),
+  /** Queries, keys and values are held between -clipQkv and clipQkv before rope. */
+  clipQkv: z.number().positive().optional(),
+  /** Factor on q·k; headDim^-0.5 by default. */
+  attentionMultiplier: z.number().positive().optional(),
+  /** Factors on the embedding, and on what attention and feed-forward layers add to the residual stream; 1 by default. */
+  embeddingMultiplier: z.number().positive().optional(),
+  residualMultiplier: z.number().positive().optional(),
+  /** What logits are divided by; 1 by default. */
+  logitsDivisor: z.number().positive().optional(),
+  /** Whether the chosen experts' probabilities are divided by their sum; true by default. */
+  renormalise: z.boolean().optional(),
+  /** The least that they are divided by. */
+  renormaliseFloor: z.number().positive().optional(),
+  /** Experts are chosen by sparsemixer with this tolerance (see SparseMixerOptions), two of them. */
+  sparseMixer: z.number().nonnegative().optional(),
+  /** Width of an expert that every token passes beside the chosen ones. */
+  sharedWidth: size.optional(),
+  /** The shared expert's output is multiplied by sigmoid of a projection of its input. */
+  sharedGate: z.boolean().optional(),
+  /** Layers of a model of experts that have one dense feed-forward layer in their place. */
+  denseLayers: z.array(z.int().min(0)).optional(),
+  /** Its width. */
+  denseWidth: size.optional(),
+  /** `layer` is LayerNorm with biases; RMSNorm by default. */
+  norm: z.enum(['rms', 'layer']).optional(),
+  /** Bias of the LM head. */
+  headBias: z.boolean().optional(),
 });
 
 export type ModelConfig = z.infer<typeof ModelConfigSchema>;
@@ -95,18 +124,40 @@ export function parseModelConfig(value: unknown, source = 'model config'): Model
       'choose topK of at most numExperts',
     );
   }
-  if (config.mlpBias && config.numExperts > 1) {
-    refuse('mlpBias is set for a model of experts', 'experts have no biases: leave it out');
-  }
-  if (Array.isArray(config.window) && config.window.length !== config.numLayers) {
-    refuse(
-      `window has ${config.window.length} numbers but there are ${config.numLayers} layers`,
-      'give one for each layer, or one number for all',
-    );
-  }
-  const problem = ropeScalingProblem(config.ropeScaling, config.headDim);
+  const problem = ropeScalingProblem(config.ropeScaling, config.headDim) ?? switchProblem(config);
   if (problem) refuse(...problem);
   return config;
+}
+
+/** What of the switches cannot go together, and what to do; undefined where nothing is wrong. */
+function switchProblem(config: ModelConfig): readonly [string, string] | undefined {
+  const { numLayers: L, numExperts, topK, window, denseLayers } = config;
+  const ofExperts = ['sharedWidth', 'sparseMixer', 'renormaliseFloor', 'denseWidth', 'denseLayers'] as const;
+  const useless = numExperts > 1 ? undefined : ofExperts.find((field) => config[field] !== undefined);
+  if (useless) return [`${useless} is set for a dense model`, 'it is for models of experts: leave it out'];
+  if (config.mlpBias && numExperts > 1) {
+    return ['mlpBias is set for a model of experts', 'experts have no biases: leave it out'];
+  }
+  if (config.headBias && config.tieEmbeddings) {
+    return ['headBias is set, but the LM head is the embedding table', 'set tieEmbeddings to false, or leave it out'];
+  }
+  if (config.sharedGate && config.sharedWidth === undefined) {
+    return ['sharedGate is set, but there is no shared expert', 'set sharedWidth, or leave it out'];
+  }
+  if (config.sparseMixer !== undefined && (topK !== 2 || config.selectionBias)) {
+    const what = config.selectionBias ? 'selectionBias is set' : `topK is ${topK}`;
+    return [`${what}, but sparsemixer chooses two experts by their logits`, 'set topK to 2 and no selectionBias'];
+  }
+  if (Array.isArray(window) && window.length !== L) {
+    const found = `window has ${window.length} numbers but there are ${L} layers`;
+    return [found, 'give one for each layer, or one number for all'];
+  }
+  const beyond = denseLayers?.find((layer) => layer >= L);
+  if (beyond !== undefined) return [`denseLayers has ${beyond}, but layers are 0 to ${L - 1}`, 'name layers that are'];
+  if (denseLayers && new Set(denseLayers).size >= L) {
+    return ['every layer is in denseLayers', 'leave one to the experts, or set numExperts to 1'];
+  }
+  return undefined;
 }
 
 /** Keys that a query of `layer` sees, itself included; 0 is all of them. */
@@ -118,47 +169,4 @@ export function windowOf({ window = 0 }: ModelConfig, layer: number): number {
 export function ropeBase(config: ModelConfig): number {
   if (config.ropeAlpha === 1) return config.ropeTheta;
   return config.ropeTheta * config.ropeAlpha ** (config.headDim / (config.headDim - 2));
-}
-
-/** Parameters by part; `expert` counts all experts of all layers. */
-export interface ParameterCounts {
-  readonly embedding: number;
-  readonly attention: number;
-  readonly router: number;
-  readonly expert: number;
-  readonly norm: number;
-  readonly head: number;
-  readonly bias: number;
-}
-
-export function parameterCounts(config: ModelConfig): ParameterCounts {
-  const { hiddenSize: C, numLayers: L, numHeads: H, numKvHeads: KV, headDim: D, numExperts: E } = config;
-  const qkNorm = { none: 0, head: 2 * D, whole: (H + KV) * D }[config.qkNorm ?? 'none'];
-  const table = config.vocabSize * C;
-  return {
-    embedding: table,
-    attention: L * (2 * C * H * D + 2 * C * KV * D),
-    router: E > 1 ? L * E * C : 0,
-    expert: L * E * 3 * C * config.expertWidth,
-    norm: (2 * L + 1) * C + L * qkNorm,
-    head: config.tieEmbeddings ? 0 : table,
-    bias: L * biasesOfLayer(config),
-  };
-}
-
-function biasesOfLayer(config: ModelConfig): number {
-  const { hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D, expertWidth: F } = config;
-  const qkv = config.qkvBias ? (H + 2 * KV) * D : 0;
-  return qkv + (config.outputBias ? C : 0) + (config.mlpBias ? 2 * F + C : 0);
-}
-
-/** All weights of the model. */
-export function totalParameters(config: ModelConfig): number {
-  return Object.values(parameterCounts(config)).reduce((sum, count) => sum + count, 0);
-}
-
-/** Weights that take part in one token: of the experts, only the chosen ones. */
-export function activeParameters(config: ModelConfig): number {
-  const { expert } = parameterCounts(config);
-  return totalParameters(config) - expert + (expert / config.numExperts) * config.topK;
 }

@@ -3,18 +3,23 @@
 import type { ExpertsSaved, ExpertsShape, Routing } from '../kernels.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import type { Arena } from '../tensor/workspace.ts';
-import type { ModelConfig } from './config.ts';
 import type { Parameter, ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
+
+/** Sizes of the experts of a layer. */
+type ExpertsConfig = Omit<ExpertsShape, 'tokens'>;
+
+/** One expert for all rows: a dense layer. */
+export const SINGLE = { numExperts: 1, topK: 1, renormalise: false } as const;
 
 export class Experts {
   /** [E,2F,C]: gate rows, then up rows, so that both are one product. */
   readonly gateUp: Parameter;
   /** [E,C,F] */
   readonly down: Parameter;
-  private readonly config: ModelConfig;
+  private readonly config: ExpertsConfig;
 
-  constructor(store: ParameterStore, name: string, config: ModelConfig) {
+  constructor(store: ParameterStore, name: string, config: ExpertsConfig) {
     const { numExperts: E, expertWidth: F, hiddenSize: C } = config;
     this.config = config;
     this.gateUp = store.declare(`${name}.gate_up`, 'expert', [E, 2 * F, C], [F, F]);
@@ -73,4 +78,13 @@ export class Experts {
     const { hiddenSize, numExperts, topK, expertWidth } = this.config;
     return { tokens: pass.rows, hiddenSize, numExperts, topK, expertWidth };
   }
+}
+
+/** Every row to expert 0, with weight 1. */
+export function routeToTheOnlyExpert(routing: Routing, rows: number): void {
+  routing.experts.fill(0);
+  routing.weights.fill(1);
+  routing.offsets[0] = 0;
+  routing.offsets[1] = rows;
+  for (let n = 0; n < rows; n++) routing.rows[n] = routing.slots[n] = n;
 }

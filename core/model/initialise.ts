@@ -36,5 +36,5 @@ export function fillInitial(
 }
 
 function writesToResidual(name: string): boolean {
-  return name.endsWith('.attention.output') || name.endsWith('.experts.down');
+  return name.endsWith('.attention.output') || /\.(experts|shared_expert)\.down$/.test(name);
 }

@@ -6,13 +6,13 @@ import type { Arena } from '../tensor/workspace.ts';
 import type { RoutingContext } from './balancing.ts';
 import type { Block, BlockActivations, BlockScratch } from './block.ts';
 import type { ModelConfig } from './config.ts';
-import type { NormActivations, RmsNorm } from './rms-norm.ts';
+import type { Norm, NormActivations } from './norm.ts';
 
 /** The layers that buffers are planned for. */
 export interface Layers {
   readonly config: ModelConfig;
   readonly blocks: readonly Block[];
-  readonly finalNorm: RmsNorm;
+  readonly finalNorm: Norm;
 }
 
 /** Shape of a training pass and what it is to keep. */
@@ -27,12 +27,12 @@ export interface TrainingShape {
   readonly hasJitter: boolean;
 }
 
-/** Buffers of one shape of forward pass without gradients: all blocks share one set. */
+/** Buffers of one shape of forward pass without gradients: those of all blocks share memory. */
 export interface InferencePlan {
   readonly positions: Int32Array;
   readonly starts: Int32Array;
   readonly stream: FloatArray;
-  readonly block: BlockActivations;
+  readonly blocks: readonly BlockActivations[];
   readonly last: FloatArray;
   readonly finalNorm: NormActivations;
   readonly logits: FloatArray;
@@ -51,7 +51,8 @@ export interface TrainingPlan {
   readonly dStream: FloatArray;
   /** [L] of [E]: the auxiliary loss's gradient in each layer. */
   readonly dProbabilities: readonly FloatArray[];
-  readonly scratch: BlockScratch;
+  /** [L] on the same memory. */
+  readonly scratch: readonly BlockScratch[];
   readonly jittered: RoutingContext['jittered'];
 }
 
@@ -69,7 +70,7 @@ export function planInference(
     positions: arena.ints(rows),
     starts: arena.ints(batch),
     stream: arena.floats(rows * C),
-    block: blocks[0].plan(arena, rows),
+    blocks: arena.shared(blocks.map((block) => (shared: Arena) => block.plan(shared, rows))),
     last: arena.floats(outputs * C),
     finalNorm: finalNorm.plan(arena, outputs),
     logits: arena.floats(outputs * V),
@@ -97,7 +98,7 @@ export function planTraining(
     dNorm: arena.floats(rows * C),
     dStream: arena.floats(rows * C),
     dProbabilities: blocks.map(() => arena.floats(E)),
-    scratch: blocks[0].planBackward(arena, rows),
+    scratch: arena.shared(blocks.map((block) => (shared: Arena) => block.planBackward(shared, rows))),
     jittered: hasJitter ? { input: arena.floats(rows * C), gradient: arena.floats(rows * C) } : null,
   };
 }

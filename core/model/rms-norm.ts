@@ -2,19 +2,12 @@
 
 import type { FloatArray } from '../tensor/dtype.ts';
 import type { Arena } from '../tensor/workspace.ts';
+import type { Norm, NormActivations } from './norm.ts';
 import type { Parameter, ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
 
-/** What a norm leaves for its backward pass. */
-export interface NormActivations {
-  /** [N,C] */
-  readonly output: FloatArray;
-  /** [N] 1/sqrt(mean(x²) + eps) */
-  readonly rstd: FloatArray;
-}
-
-export class RmsNorm {
-  readonly gamma: Parameter;
+export class RmsNorm implements Norm {
+  private readonly gamma: Parameter;
   private readonly size: number;
   private readonly eps: number;
 
@@ -25,15 +18,13 @@ export class RmsNorm {
   }
 
   plan(arena: Arena, rows: number): NormActivations {
-    return { output: arena.floats(rows * this.size), rstd: arena.floats(rows) };
+    return { output: arena.floats(rows * this.size), rstd: arena.floats(rows), mean: arena.floats(0) };
   }
 
-  /** activations.output [rows,C] of x [rows,C]. */
   forward(pass: Pass, x: FloatArray, activations: NormActivations, rows = pass.rows): void {
     pass.kernels.rmsNorm(activations.output, activations.rstd, x, this.gamma.data, rows, this.size, this.eps);
   }
 
-  /** dx [N,C] += …; dγ += …. */
   backward(pass: Pass, dx: FloatArray, dy: FloatArray, x: FloatArray, activations: NormActivations): void {
     const { data, gradient } = this.gamma;
     pass.kernels.rmsNormBackward(dx, gradient, dy, x, data, activations.rstd, pass.rows, this.size);

@@ -1,4 +1,4 @@
-// The whole model: ids [B,T] -> embedding -> blocks -> RMSNorm -> LM head -> logits [B,T,V], and its complete backward pass.
+// The whole model: ids [B,T] -> embedding -> blocks -> norm -> LM head -> logits [B,T,V], and its complete backward pass.
 
 import { GemmoeError } from '../errors.ts';
 import type { Kernels } from '../kernels.ts';
@@ -17,8 +17,11 @@ import { type ModelConfig, parseModelConfig } from './config.ts';
 import { Embedding } from './embedding.ts';
 import { initialiseParameters } from './initialise.ts';
 import type { KvCache } from './kv-cache.ts';
+import { expertLayers } from './layer-kinds.ts';
 import { Linear } from './linear.ts';
+import { makeNorm } from './make-norm.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
+import type { Norm } from './norm.ts';
 import { ParameterStore } from './parameters.ts';
 import type { Pass } from './pass.ts';
 import {
@@ -29,7 +32,6 @@ import {
   segmentLength,
   type TrainingPlan,
 } from './plans.ts';
-import { RmsNorm } from './rms-norm.ts';
 import { RopeTables } from './rope-tables.ts';
 import { RouterStatistics } from './router.ts';
 
@@ -84,7 +86,7 @@ export class Transformer {
   private readonly rope: RopeTables;
   private readonly embedding: Embedding;
   private readonly blocks: readonly Block[];
-  private readonly finalNorm: RmsNorm;
+  private readonly finalNorm: Norm;
   /** Null when the embedding table serves. */
   private readonly head: Linear | null;
 
@@ -101,8 +103,9 @@ export class Transformer {
     this.parameters = store;
     this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize);
     this.blocks = Array.from({ length: config.numLayers }, (_, layer) => new Block(store, config, layer));
-    this.finalNorm = new RmsNorm(store, 'final_norm', config.hiddenSize, config.normEps);
-    this.head = config.tieEmbeddings ? null : new Linear(store, 'head', 'head', config.hiddenSize, config.vocabSize);
+    this.finalNorm = makeNorm(store, 'final_norm', config);
+    const { tieEmbeddings, hiddenSize, vocabSize, headBias: hasBias } = config;
+    this.head = tieEmbeddings ? null : new Linear(store, 'head', 'head', hiddenSize, vocabSize, { hasBias });
   }
 
   get dtype(): ComputeType {
@@ -174,12 +177,12 @@ export class Transformer {
     this.forwardThroughBlocks(pass, plan, ids);
     const auxLoss = this.routing?.auxiliaryLoss() ?? null;
     const auxScale = options.auxScale ?? this.config.auxLossCoefficient;
-    for (const [layer, dProbabilities] of plan.dProbabilities.entries()) {
-      this.routing?.auxiliaryGradient(dProbabilities, layer, auxScale);
+    for (const layer of expertLayers(this.config)) {
+      this.routing?.auxiliaryGradient(plan.dProbabilities[layer], layer, auxScale);
     }
     const lossSum = this.headForwardBackward(pass, plan, targets, options.tokenScale ?? 1 / tokens);
     this.backwardThroughBlocks(pass, plan, ids, segment);
-    const zLoss = routing && routing.zScale !== 0 ? routing.zSum / (rows * this.config.numLayers) : null;
+    const zLoss = routing && routing.zScale !== 0 ? routing.zSum / (rows * expertLayers(this.config).length) : null;
     return { lossSum, tokens, auxLoss, zLoss };
   }
 
@@ -213,10 +216,10 @@ export class Transformer {
       planInference(arena, this.layers, batch, length, outputs),
     );
     const pass = this.preparePass(plan.positions, plan.starts, batch, length, cache);
-    this.embedding.forward(pass, plan.stream, ids);
+    this.embed(pass, plan.stream, ids);
     for (const [layer, block] of this.blocks.entries()) {
-      block.forward(pass, plan.stream, plan.stream, plan.block);
-      this.recordRouting(layer, plan.block, pass.rows);
+      block.forward(pass, plan.stream, plan.stream, plan.blocks[layer]);
+      this.recordRouting(layer, plan.blocks[layer], pass.rows);
     }
     cache?.advance(length);
     let selected = plan.stream;
@@ -225,13 +228,26 @@ export class Transformer {
       copyLastRows(selected, plan.stream, batch, length, C);
     }
     this.finalNorm.forward(pass, selected, plan.finalNorm, outputs);
-    const table = this.headWeights().data;
-    this.kernels.linear(plan.logits, plan.finalNorm.output, table, null, outputs, C, vocabSize, false);
+    const [table, bias] = [this.headWeights().data, this.head?.bias?.data ?? null];
+    this.kernels.linear(plan.logits, plan.finalNorm.output, table, bias, outputs, C, vocabSize, false);
+    this.divideLogits(plan.logits, outputs * vocabSize);
     return plan;
   }
 
+  /** The stream [N,C] that the first block reads. */
+  private embed(pass: Pass, stream: FloatArray, ids: Int32Array): void {
+    const { embeddingMultiplier = 1, hiddenSize } = this.config;
+    this.embedding.forward(pass, stream, ids);
+    if (embeddingMultiplier !== 1) this.kernels.scale(stream, stream, embeddingMultiplier, pass.rows * hiddenSize);
+  }
+
+  private divideLogits(logits: FloatArray, count: number): void {
+    const { logitsDivisor = 1 } = this.config;
+    if (logitsDivisor !== 1) this.kernels.scale(logits, logits, 1 / logitsDivisor, count);
+  }
+
   private forwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
-    this.embedding.forward(pass, plan.streams[0], ids);
+    this.embed(pass, plan.streams[0], ids);
     for (const [layer, block] of this.blocks.entries()) {
       block.forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
       this.recordRouting(layer, plan.blocks[layer], pass.rows);
@@ -248,10 +264,15 @@ export class Transformer {
     const head = this.headWeights();
     const half = pass.mixed?.of(head);
     const [products, weights] = [half?.kernels ?? kernels, half?.weights ?? head.data];
+    const bias = this.head?.bias ?? null;
     this.finalNorm.forward(pass, stream, finalNorm);
-    products.linear(logits, finalNorm.output, weights, null, rows, C, V, false);
-    const lossSum = kernels.crossEntropy(logits, logits, targets, rows, V, tokenScale);
-    products.linearBackward(dNorm, head.gradient, null, logits, finalNorm.output, weights, rows, C, V, false);
+    products.linear(logits, finalNorm.output, weights, bias?.data ?? null, rows, C, V, false);
+    this.divideLogits(logits, rows * V);
+    // the gradient of the logits before they were divided
+    const scale = tokenScale / (this.config.logitsDivisor ?? 1);
+    const lossSum = kernels.crossEntropy(logits, logits, targets, rows, V, scale);
+    const dBias = bias?.gradient ?? null;
+    products.linearBackward(dNorm, head.gradient, dBias, logits, finalNorm.output, weights, rows, C, V, false);
     dStream.fill(0);
     this.finalNorm.backward(pass, dStream, dNorm, stream, finalNorm);
     return lossSum;
@@ -268,10 +289,13 @@ export class Transformer {
         plan.streams[layer],
         this.routing ? plan.dProbabilities[layer] : null,
         plan.blocks[layer],
-        plan.scratch,
+        plan.scratch[layer],
       );
     }
-    this.embedding.backward(pass, plan.dStream, ids);
+    const { embeddingMultiplier = 1, hiddenSize } = this.config;
+    const { dStream } = plan;
+    if (embeddingMultiplier !== 1) this.kernels.scale(dStream, dStream, embeddingMultiplier, pass.rows * hiddenSize);
+    this.embedding.backward(pass, dStream, ids);
   }
 
   /** The forward pass of blocks `first` … `end - 1` once more, for their activations; the routing is not counted again. */
@@ -301,7 +325,7 @@ export class Transformer {
     const { routing, jitter } = options;
     if (!this.routing || !routing) return null;
     if (plan.jittered && !jitter) throw new GemmoeError('internal', 'jitter was asked for without a source of noise');
-    const zScale = routing.zLoss / (rows * this.config.numLayers);
+    const zScale = routing.zLoss / (rows * expertLayers(this.config).length);
     return { options: routing, source: jitter ?? null, jittered: plan.jittered, zScale, zSum: 0 };
   }
 

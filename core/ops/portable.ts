@@ -7,21 +7,23 @@ import { adamw } from './adamw.ts';
 import { makeAttention } from './attention.ts';
 import { fromBf16, fromF16, roundToBf16, roundToF16, toBf16, toF16 } from './cast.ts';
 import { crossEntropy } from './cross-entropy.ts';
-import { add, sumOfSquares } from './elementwise.ts';
+import { add, clamp, clampBackward, scale, sumOfSquares } from './elementwise.ts';
 import { embedding, embeddingBackward } from './embedding.ts';
 import { makeExperts } from './experts.ts';
 import { makeGroupedLinear, makeLinear } from './linear.ts';
 import { fillNormal } from './fill-normal.ts';
+import { layerNorm, layerNormBackward } from './layer-norm.ts';
 import { lion } from './lion.ts';
 import { muonMomentum, muonNormalise, muonUpdate } from './muon.ts';
 import { makeNewtonSchulz } from './newton-schulz.ts';
 import { rmsNorm, rmsNormBackward } from './rms-norm.ts';
-import { rope } from './rope.ts';
+import { rope, ropeInterleaved } from './rope.ts';
 import { chooseExperts, router, routerBackward, zLoss } from './router.ts';
 import { combine, combineBackward, dispatch, gather, gatherBackward } from './routing.ts';
 import { scheduleFree } from './schedule-free.ts';
 import { sgd } from './sgd.ts';
 import { softmax } from './softmax.ts';
+import { sparseMixer, sparseMixerBackward } from './sparse-mixer.ts';
 import { swiglu, swigluBackward } from './swiglu.ts';
 
 /** Kernels over `gemm`; those in `native` replace ours, also inside our composite ones. */
@@ -33,6 +35,8 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
     ...makeAttention(gemm),
     ...makeNewtonSchulz(gemm),
     ...{ embedding, embeddingBackward, add, rmsNorm, rmsNormBackward, rope, softmax, swiglu, swigluBackward },
+    ...{ scale, clamp, clampBackward, layerNorm, layerNormBackward, ropeInterleaved },
+    ...{ sparseMixer, sparseMixerBackward },
     ...{ router, routerBackward, chooseExperts, zLoss, dispatch, gather, gatherBackward, combine, combineBackward },
     ...{
       crossEntropy,

@@ -14,9 +14,8 @@ export function router(
   N: number,
   options: RouterOptions,
 ): void {
-  const { numExperts: E, topK: K, renormalise } = options;
-  softmax(probabilities, logits, N, E);
-  choose(weights, experts, probabilities, null, N, E, K, renormalise);
+  softmax(probabilities, logits, N, options.numExperts);
+  choose(weights, experts, probabilities, null, N, options);
 }
 
 /** The choice among given probabilities [N,E], by probability + bias [E]. */
@@ -26,9 +25,9 @@ export function chooseExperts(
   probabilities: FloatArray,
   bias: FloatArray,
   N: number,
-  { numExperts: E, topK: K, renormalise }: RouterOptions,
+  options: RouterOptions,
 ): void {
-  choose(weights, experts, probabilities, bias, N, E, K, renormalise);
+  choose(weights, experts, probabilities, bias, N, options);
 }
 
 function choose(
@@ -37,9 +36,7 @@ function choose(
   probabilities: FloatArray,
   bias: FloatArray | null,
   N: number,
-  E: number,
-  K: number,
-  renormalise: boolean,
+  { numExperts: E, topK: K, renormalise, smallestSum = 0 }: RouterOptions,
 ): void {
   for (let n = 0; n < N; n++) {
     const row = n * E;
@@ -51,7 +48,7 @@ function choose(
       weights[first + k] = probabilities[row + e];
       sum += probabilities[row + e];
     }
-    if (renormalise) for (let k = 0; k < K; k++) weights[first + k] /= sum;
+    if (renormalise) for (let k = 0; k < K; k++) weights[first + k] /= Math.max(sum, smallestSum);
   }
 }
 
@@ -112,7 +109,7 @@ export function routerBackward(
   N: number,
   options: RouterOptions,
 ): void {
-  const { numExperts: E, topK: K, renormalise } = options;
+  const { numExperts: E, topK: K, renormalise, smallestSum = 0 } = options;
   for (let n = 0; n < N; n++) {
     const row = n * E;
     const first = n * K;
@@ -124,6 +121,7 @@ export function routerBackward(
         sum += probabilities[row + experts[first + k]];
         mean += dWeights[first + k] * weights[first + k];
       }
+      if (sum < smallestSum) [sum, mean] = [smallestSum, 0]; // divided by a constant
     }
     // dLogits holds dp until the last loop
     for (let e = 0; e < E; e++) dLogits[row + e] = dProbabilities ? dProbabilities[e] : 0;

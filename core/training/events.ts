@@ -1,7 +1,7 @@
 // What a training run tells whoever watches it. The same records are the lines of metrics.jsonl.
 
 import type { BackendDescription } from '../backend.ts';
-import type { ParameterCounts } from '../model/config.ts';
+import type { ParameterCounts } from '../model/parameter-counts.ts';
 
 /** What a run will cost, known before its first step. */
 export interface RunPlan {

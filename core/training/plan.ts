@@ -1,7 +1,8 @@
 // What a run will cost, from its settings alone.
 
 import type { MatmulBackend } from '../backend.ts';
-import { activeParameters, type ModelConfig, parameterCounts, totalParameters } from '../model/config.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { activeParameters, parameterCounts, totalParameters } from '../model/parameter-counts.ts';
 import { MixedPrecision } from '../model/mixed-precision.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Corpus } from '../data/corpus.ts';

@@ -99,8 +99,8 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
   const OFFSETS = unevenOffsets(E, M);
   const picks = Int32Array.from({ length: N }, (_, n) => (n * 3) % E);
 
-  function routing(kernels: Kernels, draw: Draw) {
-    const options = { numExperts: E, topK: K, renormalise: true };
+  function routing(kernels: Kernels, draw: Draw, smallestSum?: number) {
+    const options = { numExperts: E, topK: K, renormalise: true, smallestSum };
     const probabilities = draw.output(N * E);
     const made: Routing = {
       experts: new Int32Array(N * K),
@@ -112,6 +112,15 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
     kernels.router(probabilities, made.weights, made.experts, draw.normal(N * E), N, options);
     kernels.dispatch(made, N, options);
     return { options, probabilities, made };
+  }
+
+  /** A sparsemixer's choice, so wide that several experts are near. */
+  function mixed(kernels: Kernels, draw: Draw) {
+    const options = { numExperts: E, jitter: 0.3 };
+    const [probabilities, weights, experts] = [draw.output(N * E), draw.output(N * 2), new Int32Array(N * 2)];
+    const logits = draw.normal(N * E);
+    kernels.sparseMixer(probabilities, weights, experts, logits, N, options);
+    return { probabilities, weights, experts, logits, options };
   }
 
   function attentionCase(queries: number, starts: number[], window: number, backward: boolean): KernelCase {
@@ -241,6 +250,44 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
         return [y];
       },
     ],
+    scale: [
+      (kernels, draw) => {
+        const y = draw.output(N + 2);
+        kernels.scale(y, draw.normal(N + 2), 0.3, N);
+        return [y];
+      },
+    ],
+    clamp: [
+      (kernels, draw) => {
+        const y = draw.output(N + 2);
+        kernels.clamp(y, draw.normal(N + 2), 0.5, N);
+        return [y];
+      },
+    ],
+    clampBackward: [
+      (kernels, draw) => {
+        const d = draw.output(N + 2);
+        kernels.clampBackward(d, draw.normal(N + 2), draw.normal(N + 2), 0.5, N);
+        return [d];
+      },
+    ],
+    layerNorm: [
+      (kernels, draw) => {
+        const [y, mean, rstd] = [draw.output(N * C), draw.output(N), draw.output(N)];
+        kernels.layerNorm(y, mean, rstd, draw.normal(N * C), draw.normal(C), draw.normal(C), N, C, 1e-5);
+        return [y, mean, rstd];
+      },
+    ],
+    layerNormBackward: [
+      (kernels, draw) => {
+        const [y, mean, rstd] = [draw.output(N * C), draw.output(N), draw.output(N)];
+        const [x, gamma] = [draw.normal(N * C), draw.normal(C)];
+        kernels.layerNorm(y, mean, rstd, x, gamma, draw.normal(C), N, C, 1e-5);
+        const [dx, dGamma, dBeta] = [draw.output(N * C), draw.output(C), draw.output(C)];
+        kernels.layerNormBackward(dx, dGamma, dBeta, draw.normal(N * C), x, gamma, mean, rstd, N, C);
+        return [dx, dGamma, dBeta];
+      },
+    ],
     rmsNorm: [
       (kernels, draw) => {
         const [y, rstd] = [draw.output(N * C), draw.output(N)];
@@ -260,6 +307,11 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
     rope: [false, true].map((inverse) => (kernels, draw) => {
       const x = draw.normal(3 * 11 + 2);
       kernels.rope(x, 2, 11, draw.normal(8 * 2), draw.normal(8 * 2), Int32Array.of(0, 7, 3), 3, 2, 4, inverse);
+      return [x];
+    }),
+    ropeInterleaved: [false, true].map((inverse) => (kernels, draw) => {
+      const [x, cos, sin] = [draw.normal(3 * 11 + 2), draw.normal(8 * 2), draw.normal(8 * 2)];
+      kernels.ropeInterleaved(x, 2, 11, cos, sin, Int32Array.of(0, 7, 3), 3, 2, 4, inverse);
       return [x];
     }),
     softmax: [
@@ -300,6 +352,10 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
         const { probabilities, made } = routing(kernels, draw);
         return [probabilities, made.weights, made.experts];
       },
+      (kernels, draw) => {
+        const { probabilities, made } = routing(kernels, draw, 0.4);
+        return [probabilities, made.weights, made.experts];
+      },
     ],
     chooseExperts: [
       (kernels, draw) => {
@@ -308,27 +364,40 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
         return [made.weights, made.experts];
       },
     ],
+    sparseMixer: [
+      (kernels, draw) => {
+        const { probabilities, weights, experts } = mixed(kernels, draw);
+        return [probabilities, weights, experts];
+      },
+    ],
+    sparseMixerBackward: [
+      (kernels, draw) => {
+        const { probabilities, experts, logits, options } = mixed(kernels, draw);
+        const d = draw.output(N * E);
+        const [dWeights, dProbabilities] = [draw.normal(N * 2), draw.normal(E)];
+        kernels.sparseMixerBackward(d, dWeights, dProbabilities, probabilities, logits, experts, N, options);
+        return [d];
+      },
+    ],
     zLoss: [true, false].map((hasGradient) => (kernels, draw) => {
       const d = draw.output(N * E);
       return [Float32Array.of(kernels.zLoss(hasGradient ? d : null, draw.normal(N * E), N, E, 0.3)), d];
     }),
-    routerBackward: [
-      (kernels, draw) => {
-        const { probabilities, made, options } = routing(kernels, draw);
-        const d = draw.output(N * E);
-        kernels.routerBackward(
-          d,
-          draw.normal(N * K),
-          draw.normal(E),
-          probabilities,
-          made.weights,
-          made.experts,
-          N,
-          options,
-        );
-        return [d];
-      },
-    ],
+    routerBackward: [undefined, 0.4].map((smallestSum) => (kernels, draw) => {
+      const { probabilities, made, options } = routing(kernels, draw, smallestSum);
+      const d = draw.output(N * E);
+      kernels.routerBackward(
+        d,
+        draw.normal(N * K),
+        draw.normal(E),
+        probabilities,
+        made.weights,
+        made.experts,
+        N,
+        options,
+      );
+      return [d];
+    }),
     dispatch: [
       (kernels, draw) => {
         const { made } = routing(kernels, draw);

@@ -7,7 +7,12 @@ import { readRope } from './rope.ts';
 /** The fields that all Llama-shaped families share. */
 export function readDecoder(
   reader: ConfigReader,
-  defaults: { readonly ropeTheta: number; readonly eps: number; readonly headDim?: number },
+  defaults: {
+    readonly ropeTheta: number;
+    readonly eps: number;
+    readonly headDim?: number;
+    readonly tieEmbeddings?: boolean;
+  },
 ): Omit<ModelConfig, 'numExperts' | 'topK' | 'expertWidth' | 'auxLossCoefficient' | 'auxLossReduction'> {
   reader.require('hidden_act', 'silu');
   reader.refuse('quantization_config');
@@ -24,7 +29,7 @@ export function readDecoder(
     ...readRope(reader, defaults.ropeTheta),
     ropeAlpha: 1,
     normEps: reader.number('rms_norm_eps', defaults.eps),
-    tieEmbeddings: reader.boolean('tie_word_embeddings', false),
+    tieEmbeddings: reader.boolean('tie_word_embeddings', defaults.tieEmbeddings ?? false),
   };
 }
 
@@ -45,15 +50,21 @@ export function decoderPlaces(
     const file = `model.layers.${layer}`;
     const ours = `layers.${layer}`;
     places.push(
-      whole(`${file}.input_layernorm.weight`, [C], `${ours}.attention_norm`),
+      ...norm(config, `${file}.input_layernorm`, `${ours}.attention_norm`),
       ...attentionPlaces(config, `${file}.self_attn`, `${ours}.attention`),
-      whole(`${file}.post_attention_layernorm.weight`, [C], `${ours}.feed_forward_norm`),
+      ...norm(config, `${file}.post_attention_layernorm`, `${ours}.feed_forward_norm`),
       ...feedForward(layer),
     );
   }
-  places.push(whole('model.norm.weight', [C], 'final_norm'));
+  places.push(...norm(config, 'model.norm', 'final_norm'));
   if (!config.tieEmbeddings) places.push(whole('lm_head.weight', [V, C], 'head'));
+  if (config.headBias) places.push(whole('lm_head.bias', [V], 'head_bias'));
   return places;
+}
+
+function norm({ hiddenSize: C, norm: kind }: ModelConfig, file: string, ours: string): TensorPlace[] {
+  const bias = kind === 'layer' ? [whole(`${file}.bias`, [C], `${ours}_bias`)] : [];
+  return [whole(`${file}.weight`, [C], ours), ...bias];
 }
 
 /** Projections, and the biases and norms that the model has. */
@@ -85,8 +96,9 @@ function attentionPlaces(config: ModelConfig, file: string, ours: string): Tenso
 }
 
 /** gate, up and down of the dense feed-forward layer `layer`. */
-export function denseMlp(config: ModelConfig, layer: number): TensorPlace[] {
-  const { hiddenSize: C, expertWidth: F, mlpBias } = config;
+export function denseMlp(config: ModelConfig, layer: number, width = config.expertWidth): TensorPlace[] {
+  const { hiddenSize: C, mlpBias } = config;
+  const F = width;
   const file = `model.layers.${layer}.mlp`;
   const ours = `layers.${layer}.experts`;
   const biases: TensorPlace[] = [

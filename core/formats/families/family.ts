@@ -31,6 +31,10 @@ export interface Family {
   readonly toConfig: (config: ModelConfig) => Record<string, unknown>;
   /** Layouts a file may have, the one that is written first; the one with most of its names in the files is read. */
   readonly layouts: (config: ModelConfig) => readonly (readonly TensorPlace[])[];
+  /** Whether its files have a place of their own for routers' selection biases; false by default. */
+  readonly hasSelectionBias?: boolean;
+  /** Tensors in its files that the model has no use for; none by default. */
+  readonly ignores?: (name: string) => boolean;
 }
 
 /** Reads fields of a config.json and refuses what is not understood, by name and value. */

@@ -3,16 +3,25 @@
 import { GemmoeError, nearestName } from '../../errors.ts';
 import type { ModelConfig } from '../../model/config.ts';
 import type { Family } from './family.ts';
+import { ernie45Moe } from './ernie4-5-moe.ts';
+import { graniteMoe, graniteMoeShared } from './granite-moe.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
+import { olmoe } from './olmoe.ts';
+import { phimoe } from './phimoe.ts';
+import { qwen2Moe } from './qwen2-moe.ts';
 import { qwen2 } from './qwen2.ts';
+import { qwen3Moe } from './qwen3-moe.ts';
 import { qwen3 } from './qwen3.ts';
 import { withSelectionBias } from './selection-bias.ts';
 import { switchesOn } from './switches.ts';
 
 /** The first that can hold a model is the one that a model of ours is written as. */
-export const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, mixtral].map(withSelectionBias);
+export const FAMILIES: readonly Family[] = [
+  ...[llama, mistral, qwen2, qwen3],
+  ...[mixtral, olmoe, qwen3Moe, graniteMoe, graniteMoeShared, qwen2Moe, ernie45Moe, phimoe],
+].map(withSelectionBias);
 
 /** The family of a config.json's model_type. @throws GemmoeError listing those supported */
 export function familyOf(modelType: unknown, path: string): Family {
@@ -35,10 +44,12 @@ export function exportFamily(config: ModelConfig): Family {
   const able = FAMILIES.filter((family) => family.exports(config));
   const found = able.find(({ modelType }) => modelType === config.family) ?? able.at(0);
   if (found) return found;
+  const switches: string[] = switchesOn(config);
+  if (config.selectionBias) switches.push('selectionBias');
   const kind = config.numExperts > 1 ? 'a model of experts' : 'a dense model';
   throw new GemmoeError(
     'unavailable',
-    `no family of models that is supported can hold ${kind} with ${switchesOn(config).join(', ') || 'these sizes'}`,
+    `no family of models that is supported can hold ${kind} with ${switches.join(', ')}`,
     'leave some of it out',
   );
 }

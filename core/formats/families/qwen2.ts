@@ -3,7 +3,7 @@
 import { decoderPlaces, denseFields, denseMlp, readDecoder } from './decoder.ts';
 import type { Family } from './family.ts';
 import { holds } from './switches.ts';
-import { hasOneSize, readLayerWindows, writeLayerWindows } from './windows.ts';
+import { hasOneSize, lastSlide, readLayerWindows, writeLayerWindows } from './windows.ts';
 
 export const qwen2: Family = {
   modelType: 'qwen2',
@@ -14,11 +14,11 @@ export const qwen2: Family = {
   fromConfig: (reader) => ({
     ...readDecoder(reader, { ropeTheta: 10000, eps: 1e-6 }),
     ...denseFields(reader),
-    ...readLayerWindows(reader, (layer, firstSliding) => layer >= firstSliding),
+    ...readLayerWindows(reader, lastSlide),
     qkvBias: true,
   }),
 
-  toConfig: (config) => ({ intermediate_size: config.expertWidth, ...writeLayerWindows(config) }),
+  toConfig: (config) => ({ intermediate_size: config.expertWidth, ...writeLayerWindows(config, lastSlide) }),
 
   layouts: (config) => [decoderPlaces(config, (layer) => denseMlp(config, layer))],
 };

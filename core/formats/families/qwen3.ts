@@ -3,7 +3,7 @@
 import { decoderPlaces, denseFields, denseMlp, readDecoder } from './decoder.ts';
 import type { Family } from './family.ts';
 import { attentionBiases, biasesAgree, holds } from './switches.ts';
-import { hasOneSize, readLayerWindows, writeLayerWindows } from './windows.ts';
+import { hasOneSize, lastSlide, readLayerWindows, writeLayerWindows } from './windows.ts';
 
 export const qwen3: Family = {
   modelType: 'qwen3',
@@ -18,7 +18,7 @@ export const qwen3: Family = {
   fromConfig: (reader) => ({
     ...readDecoder(reader, { ropeTheta: 10000, eps: 1e-6, headDim: 128 }),
     ...denseFields(reader),
-    ...readLayerWindows(reader, (layer, firstSliding) => layer >= firstSliding),
+    ...readLayerWindows(reader, lastSlide),
     ...attentionBiases(reader.boolean('attention_bias', false)),
     qkNorm: 'head',
   }),
@@ -26,7 +26,7 @@ export const qwen3: Family = {
   toConfig: (config) => ({
     intermediate_size: config.expertWidth,
     attention_bias: config.qkvBias ?? false,
-    ...writeLayerWindows(config),
+    ...writeLayerWindows(config, lastSlide),
   }),
 
   layouts: (config) => [decoderPlaces(config, (layer) => denseMlp(config, layer))],

@@ -2,12 +2,14 @@
 // of our own that says it is there. Other programs read such a directory without it and choose experts by probability alone.
 
 import type { ModelConfig } from '../../model/config.ts';
+import { expertLayers } from '../../model/layer-kinds.ts';
 import type { Family, TensorPlace } from './family.ts';
 
 const KEY = 'gemmoe_selection_bias';
 
-/** The family with places for the biases, where a model has them and the family has none of its own. */
+/** The family with places for the biases of models that have them; one that has its own is left as it is. */
 export function withSelectionBias(family: Family): Family {
+  if (family.hasSelectionBias) return family;
   return {
     ...family,
     fromConfig(reader) {
@@ -15,17 +17,16 @@ export function withSelectionBias(family: Family): Family {
       return reader.boolean(KEY, false) ? { ...config, selectionBias: true } : config;
     },
     toConfig: (config) => ({ ...family.toConfig(config), ...(config.selectionBias && { [KEY]: true }) }),
-    layouts: (config) => family.layouts(config).map((layout) => [...layout, ...biasPlaces(config, layout)]),
+    layouts: (config) => family.layouts(config).map((layout) => [...layout, ...biasPlaces(config)]),
   };
 }
 
-function biasPlaces(config: ModelConfig, layout: readonly TensorPlace[]): TensorPlace[] {
+function biasPlaces(config: ModelConfig): TensorPlace[] {
   if (!config.selectionBias) return [];
-  const known = new Set(layout.map(({ parameter }) => parameter));
-  return Array.from({ length: config.numLayers }, (_, layer) => ({
+  return expertLayers(config).map((layer) => ({
     name: `model.layers.${layer}.mlp.gate.e_score_correction_bias`,
     shape: [config.numExperts],
     parameter: `layers.${layer}.router_bias`,
     offset: 0,
-  })).filter(({ parameter }) => !known.has(parameter));
+  }));
 }

@@ -3,7 +3,27 @@
 import type { ModelConfig } from '../../model/config.ts';
 
 /** Fields of ModelConfig that not every family has. Rope's are not among them: all families read all kinds. */
-const SWITCHES = ['qkvBias', 'outputBias', 'mlpBias', 'qkNorm', 'window'] as const;
+const SWITCHES = [
+  ...([
+    'qkvBias',
+    'outputBias',
+    'mlpBias',
+    'headBias',
+    'norm',
+    'qkNorm',
+    'clipQkv',
+    'window',
+    'ropeInterleaved',
+  ] as const),
+  ...(['attentionMultiplier', 'embeddingMultiplier', 'residualMultiplier', 'logitsDivisor'] as const),
+  ...(['renormalise', 'renormaliseFloor', 'sparseMixer', 'sharedWidth', 'sharedGate', 'denseLayers'] as const),
+] as const;
+
+/** What a field says that is there and asks for nothing. */
+const OFF: Readonly<Partial<Record<keyof ModelConfig, unknown>>> = {
+  ...{ qkvBias: false, outputBias: false, mlpBias: false, headBias: false, ropeInterleaved: false, sharedGate: false },
+  ...{ norm: 'rms', renormalise: true, embeddingMultiplier: 1, residualMultiplier: 1, logitsDivisor: 1 },
+};
 
 export type Switch = (typeof SWITCHES)[number];
 
@@ -29,5 +49,6 @@ export function attentionBiases(hasBias: boolean): Pick<ModelConfig, 'qkvBias' |
 
 function isOn(config: ModelConfig, name: Switch): boolean {
   if (name === 'window') return Array.isArray(config.window) ? config.window.some((size) => size > 0) : !!config.window;
-  return config[name] !== undefined && config[name] !== false;
+  if (name === 'denseLayers') return (config.denseLayers?.length ?? 0) > 0;
+  return config[name] !== undefined && config[name] !== OFF[name];
 }

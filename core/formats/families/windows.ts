@@ -7,6 +7,12 @@ const STANDARD = 4096;
 const FULL = 'full_attention';
 const SLIDING = 'sliding_attention';
 
+/** Whether a layer slides by its number and `max_window_layers`. */
+type Slides = (layer: number, maxWindowLayers: number) => boolean;
+
+/** Qwen 2 and 3: the last layers. */
+export const lastSlide: Slides = (layer, maxWindowLayers) => layer >= maxWindowLayers;
+
 /** One window for all layers, or none where the field is null. */
 export function readWindow(reader: ConfigReader, standard: number | null): Pick<ModelConfig, 'window'> {
   const value = reader.raw['sliding_window'];
@@ -23,10 +29,7 @@ export function hasOneWindow({ window }: ModelConfig): boolean {
  * The windows of Qwen's layers: none unless `use_sliding_window`; then those of `layer_types`, or where that is missing those of
  * the layers that `slides` says.
  */
-export function readLayerWindows(
-  reader: ConfigReader,
-  slides: (layer: number, firstSliding: number) => boolean,
-): Pick<ModelConfig, 'window'> {
+export function readLayerWindows(reader: ConfigReader, slides: Slides): Pick<ModelConfig, 'window'> {
   const numLayers = reader.size('num_hidden_layers');
   const types = layerTypes(reader, numLayers);
   if (!reader.boolean('use_sliding_window', false)) {
@@ -57,17 +60,18 @@ export function hasOneSize(config: ModelConfig): boolean {
   return new Set(windowsOf(config).filter((size) => size > 0)).size <= 1;
 }
 
-/** The fields of Qwen's layers. Readers that do not know `layer_types` go by `max_window_layers`. */
-export function writeLayerWindows(config: ModelConfig): Record<string, unknown> {
+/** The fields of Qwen's layers. Readers that do not know `layer_types` go by `max_window_layers`, where that can say it. */
+export function writeLayerWindows(config: ModelConfig, slides: Slides): Record<string, unknown> {
   const windows = windowsOf(config);
   const window = Math.max(...windows);
   if (window === 0) return { use_sliding_window: false, layer_types: windows.map(() => FULL) };
-  const first = windows.findIndex((size) => size > 0);
-  const isTail = windows.every((size, layer) => size > 0 === layer >= first);
+  const border = Array.from({ length: config.numLayers + 1 }, (_, layer) => layer).find((first) =>
+    windows.every((size, layer) => size > 0 === slides(layer, first)),
+  );
   return {
     use_sliding_window: true,
     sliding_window: window,
-    ...(isTail && { max_window_layers: first }),
+    ...(border !== undefined && { max_window_layers: border }),
     layer_types: windows.map((size) => (size > 0 ? SLIDING : FULL)),
   };
 }
