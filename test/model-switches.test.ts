@@ -1,12 +1,16 @@
 // What public families do otherwise than our own models: every switch alone and together, forward and backward.
 
 import { describe, expect, test } from 'vitest';
+import { parseOptions } from '../core/config.ts';
 import { type ModelConfig, parseModelConfig } from '../core/model/config.ts';
 import { parameterCounts, totalParameters } from '../core/model/parameter-counts.ts';
+import { MixedPrecision } from '../core/model/mixed-precision.ts';
 import { KvCache } from '../core/model/kv-cache.ts';
 import { ropeFrequencies } from '../core/model/rope-frequencies.ts';
 import { RopeTables } from '../core/model/rope-tables.ts';
 import { Transformer } from '../core/model/transformer.ts';
+import { parameterSettings } from '../core/training/parameter-groups.ts';
+import { adamw } from '../plugins/optimizers/adamw.ts';
 import { referenceKernels } from './support/kernels.ts';
 import { BATCH, exampleBatch, expectModelGradients, LENGTH, modelOf, SMALL } from './support/small-model.ts';
 
@@ -105,6 +109,59 @@ describe.each(SWITCHED)('%s', (_, changes) => {
     const biases = new Transformer(config, kernels).parameters.parameters.filter(({ role }) => role === 'bias');
     expect(parameterCounts(config).bias).toBe(biases.reduce((sum, { data }) => sum + data.length, 0));
   });
+});
+
+/** A dense and an expert layer with all kinds of biases and norms. */
+const MUCH: ModelConfig = {
+  ...{ ...SMALL, norm: 'layer', headBias: true, qkvBias: true, outputBias: true, qkNorm: 'head', window: [0, 3] },
+  ...{ sharedWidth: 3, sharedGate: true, denseLayers: [0], denseWidth: 7, clipQkv: 4, residualMultiplier: 0.7 },
+};
+
+test.each(['bf16', 'fp16'] as const)('products in %s stay near those in float32, and biases follow', (format) => {
+  const { ids, targets } = exampleBatch(SMALL.vocabSize);
+  const [plain, half] = [0, 1].map(() => {
+    const model = new Transformer(MUCH, kernels);
+    model.parameters.data.set(modelOf(MUCH).parameters.data);
+    return model;
+  });
+  const mixed = new MixedPrecision(half.parameters, kernels, { format });
+  expect(mixed.bytesFor(half.parameters, false)).toBeGreaterThan(0);
+  plain.forwardBackward(ids, targets, BATCH, LENGTH);
+  half.forwardBackward(ids, targets, BATCH, LENGTH, { mixed });
+  expect(half.parameters.gradient).not.toEqual(plain.parameters.gradient);
+  for (const [i, { name, gradient }] of plain.parameters.parameters.entries()) {
+    const other = half.parameters.parameters[i].gradient;
+    const size = Math.hypot(...gradient);
+    expect(size, name).toBeGreaterThan(0);
+    expect(Math.hypot(...gradient.map((value, j) => value - other[j])) / size, name).toBeLessThan(0.1);
+  }
+  // what is multiplied has a rounded copy; norms, biases and what stays in float32 have none
+  for (const parameter of half.parameters.parameters) {
+    if (/router|head|final/.test(parameter.name)) expect(mixed.of(parameter), parameter.name).toBeNull();
+  }
+});
+
+test('weight decay spares every norm and every bias', () => {
+  const { parameters: store } = new Transformer(MUCH, kernels);
+  const options = parseOptions(adamw, { weightDecay: 0.3 });
+  const settings = parameterSettings({ name: 'adamw', options: adamw.options }, options, [], store);
+  for (const [i, { name }] of store.parameters.entries()) {
+    const isSpared = /_norm$|_bias$|^embedding$/.test(name);
+    expect(settings[i].weightDecay, name).toBe(isSpared ? 0 : 0.3);
+  }
+});
+
+test('routing is recorded for the layers that have experts alone', () => {
+  const model = modelOf({ ...MUCH, numLayers: 3, window: 2, denseLayers: [1] });
+  const { ids, targets } = exampleBatch(SMALL.vocabSize);
+  const routing = { zLoss: 0.1, jitter: 0, capacityFactor: 0.5 };
+  const { auxLoss, zLoss } = model.forwardBackward(ids, targets, BATCH, LENGTH, { routing });
+  expect(Number.isFinite(auxLoss) && Number.isFinite(zLoss)).toBe(true);
+  const layers = model.routingTotals?.layers() ?? [];
+  expect(layers.map(({ rows }) => rows)).toEqual([20, 20]);
+  for (const layer of [0, 2]) {
+    expect((model.routing?.load(layer) ?? []).reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 12);
+  }
 });
 
 test('biases begin at 0 and norms at 1', () => {

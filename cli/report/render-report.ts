@@ -1,6 +1,7 @@
 // One self-contained HTML page of a run: figures, curves, expert load, samples. uPlot and the data stand inside it.
 
 import { basename } from 'node:path';
+import { expertLayers } from '../../core/model/layer-kinds.ts';
 import { activeParameters, totalParameters } from '../../core/model/parameter-counts.ts';
 import type { RunRecord, SampleRecord, StepRecord } from '../../core/training/events.ts';
 import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
@@ -28,7 +29,7 @@ export function renderReport(name: string, settings: RunSettings, records: Itera
     header: `<h1>${escaped(name)}</h1><p>${escaped(recipe(settings))}</p>${figures(run)}`,
     main: `<section><h2>Loss</h2><p>Nats per token. Thin: training. Thick: the same, smoothed. Dots: validation. Drag to zoom in, double-click to zoom out.</p><div id="loss"></div></section>
 <section class="pair"><div><h2>Learning rate</h2><div id="rate"></div></div><div><h2>Gradient norm before clipping</h2><div id="norm"></div></div></section>
-${load.layers.length > 0 ? expertSection(load.layers, run.last) : ''}
+${load.layers.length > 0 ? expertSection(load.layers, run.last, expertLayers(settings.model)) : ''}
 <section><h2>Speed</h2><p>Tokens per second of training.</p><div id="speed"></div></section>
 ${samples.length > 0 ? sampleSection(samples) : ''}
 <section><h2>Settings</h2>${settingsTable(settings)}</section>`,
@@ -67,10 +68,15 @@ function figures({ evaluations, last, seconds }: Collected): string {
   return `<dl class="figures">${cells.join('')}</dl>`;
 }
 
-function expertSection(layers: readonly (readonly number[][])[], last: StepRecord | undefined): string {
+/** `numbers` are those of the layers: a model may have dense ones between. */
+function expertSection(
+  layers: readonly (readonly number[][])[],
+  last: StepRecord | undefined,
+  numbers: readonly number[],
+): string {
   const charts = layers.map(
     (experts, layer) =>
-      `<div><h3>Layer ${layer}</h3><p>${routingOf(last, layer, experts.length)}</p><div id="experts-${layer}"></div></div>`,
+      `<div><h3>Layer ${numbers[layer]}</h3><p>${routingOf(last, layer, experts.length)}</p><div id="experts-${layer}"></div></div>`,
   );
   const reading =
     layers[0].length > MOST_LINES
@@ -110,6 +116,9 @@ function settingsTable(settings: RunSettings): string {
     ...rest,
     data: rest.data.length > 0 ? rest.data.join(', ') : 'Moby-Dick',
   });
-  const cells = rows.map(([key, value]) => `<tr><th>${escaped(key)}</th><td>${escaped(String(value))}</td></tr>`);
+  const cells = rows.map(
+    ([key, value]) =>
+      `<tr><th>${escaped(key)}</th><td>${escaped(typeof value === 'object' ? JSON.stringify(value) : String(value))}</td></tr>`,
+  );
   return `<table>${cells.join('')}</table>`;
 }

@@ -101,7 +101,10 @@ function sparseConfig(
     throw new GemmoeError('usage', `noise is ${noise}`, 'give a share of the weights, such as 0.01, or 0');
   }
   const sparse = { numExperts, topK, auxLossCoefficient: AUX_LOSS, auxLossReduction: 'perLayer' } as const;
-  return parseModelConfig({ ...dense, ...sparse }, 'upcycled model');
+  // families of experts have biases in all four projections of attention or in none: one of zeros completes them
+  const biases = dense.qkvBias ? { outputBias: true } : {};
+  const { family: _, ...shape } = dense;
+  return parseModelConfig({ ...shape, ...sparse, ...biases }, 'upcycled model');
 }
 
 /** The parameters of the dense model, piece by piece out of its files. */
@@ -125,10 +128,16 @@ class DenseParameters {
     return stored === 'BF16' || stored === 'F16' ? stored : 'F32';
   }
 
-  /** The elements of a place of the new model: every expert is the one feed-forward layer again. */
+  /** The elements of a place of the new model: every expert is the one feed-forward layer again, a bias that is new is 0. */
   *pieces({ parameter, offset, shape }: TensorPlace): Generator<Float32Array, void> {
     const size = this.sizes.get(parameter);
-    if (size === undefined) throw new GemmoeError('internal', `the dense model has no ${parameter}`);
+    if (size === undefined) {
+      if (!parameter.endsWith('.output_bias')) {
+        throw new GemmoeError('internal', `the dense model has no ${parameter}`);
+      }
+      yield new Float32Array(elements({ shape }));
+      return;
+    }
     const end = offset + elements({ shape });
     for (let at = offset; at < end;) {
       const within = at % size;
