@@ -68,7 +68,7 @@ function randomTensors(shapes: Record<string, readonly number[]>): Tensors {
   return new Map(
     Object.entries(shapes).map(([name, shape]) => {
       const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-      const isNorm = /norm\.weight$/.test(name);
+      const isNorm = name.endsWith('norm.weight');
       new Random(5, 'families').fillNormal(data, isNorm ? 1 : 0, isNorm ? 0.2 : 0.4, stream++);
       return [name, { shape, data }];
     }),

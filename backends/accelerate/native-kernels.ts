@@ -2,7 +2,7 @@
 // as much as a small kernel.
 
 import type { AttentionShape, Kernels, ProductKernels } from '../../core/kernels.ts';
-import { router, routerBackward } from '../../core/ops/router.ts';
+import { chooseExperts, router, routerBackward } from '../../core/ops/router.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
 import { PRECISIONS } from './options.ts';
 
@@ -117,7 +117,9 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
       const { numExperts: E, topK: K, renormalise } = options;
       native.routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, E, K, renormalise);
     },
-    chooseExperts(weights, experts, probabilities, bias, N, { numExperts, topK, renormalise }) {
+    chooseExperts(weights, experts, probabilities, bias, N, options) {
+      const { numExperts, topK, renormalise, smallestSum } = options;
+      if (smallestSum !== undefined) return chooseExperts(weights, experts, probabilities, bias, N, options);
       native.chooseExperts(weights, experts, probabilities, bias, N, numExperts, topK, renormalise);
     },
     adafactor(p, g, row, rowOffset, column, columnOffset, offset, rows, columns, o) {

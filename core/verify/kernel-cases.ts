@@ -357,13 +357,11 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
         return [probabilities, made.weights, made.experts];
       },
     ],
-    chooseExperts: [
-      (kernels, draw) => {
-        const { probabilities, made, options } = routing(kernels, draw);
-        kernels.chooseExperts(made.weights, made.experts, probabilities, draw.normal(E), N, options);
-        return [made.weights, made.experts];
-      },
-    ],
+    chooseExperts: [undefined, 0.4].map((smallestSum) => (kernels, draw) => {
+      const { probabilities, made, options } = routing(kernels, draw, smallestSum);
+      kernels.chooseExperts(made.weights, made.experts, probabilities, draw.normal(E), N, options);
+      return [made.weights, made.experts];
+    }),
     sparseMixer: [
       (kernels, draw) => {
         const { probabilities, weights, experts } = mixed(kernels, draw);
