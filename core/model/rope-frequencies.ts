@@ -19,7 +19,10 @@ export interface RopeFrequencies {
   readonly factor: number;
 }
 
-/** Sequences of lengths that give the same number here have the same frequencies. */
+/**
+ * Sequences of lengths that give the same number here have the same frequencies. Keys in a cache keep the rotation that
+ * they were stored with when a sequence grows from one to another, as in transformers.
+ */
 export function ropePhase({ ropeScaling }: ModelConfig, length: number): number {
   if (ropeScaling?.kind === 'dynamic') return Math.max(length, ropeScaling.originalLength);
   if (ropeScaling?.kind === 'longrope') return length > ropeScaling.originalLength ? 1 : 0;

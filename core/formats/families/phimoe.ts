@@ -3,7 +3,7 @@
 import type { ModelConfig } from '../../model/config.ts';
 import { decoderPlaces, readDecoder } from './decoder.ts';
 import { classicExperts, fusedExperts, MIXTRAL_NAMES, readBalancing, writeBalancing } from './experts.ts';
-import type { ConfigReader, Family } from './family.ts';
+import type { Family } from './family.ts';
 import { attentionBiases, biasesAgree, holds } from './switches.ts';
 
 export const phimoe: Family = {
@@ -16,21 +16,19 @@ export const phimoe: Family = {
     holds(config, ['norm', 'sparseMixer', 'qkvBias', 'outputBias', 'headBias']) &&
     biasesAgree(config),
 
-  // input_jitter_noise is noise of their training, such as dropout, and asks for nothing when the model is used
-  fromConfig(reader): ModelConfig {
-    refuseWindow(reader);
-    return {
-      ...readDecoder(reader, { ropeTheta: 1e6, eps: 1e-5 }),
-      numExperts: reader.size('num_local_experts', 16, 2),
-      topK: reader.size('num_experts_per_tok', 2),
-      expertWidth: reader.size('intermediate_size', 6400),
-      ...readBalancing(reader, 0.001),
-      ...attentionBiases(reader.boolean('attention_bias', false)),
-      ...(reader.boolean('lm_head_bias', false) && { headBias: true }),
-      norm: 'layer',
-      sparseMixer: reader.number('router_jitter_noise', 0.01),
-    };
-  },
+  // input_jitter_noise is noise of their training, as dropout is, and asks for nothing when the model is used; sliding_window
+  // stands in published files, but attention in transformers 5 does not follow it
+  fromConfig: (reader): ModelConfig => ({
+    ...readDecoder(reader, { ropeTheta: 1e6, eps: 1e-5 }),
+    numExperts: reader.size('num_local_experts', 16, 2),
+    topK: reader.size('num_experts_per_tok', 2),
+    expertWidth: reader.size('intermediate_size', 6400),
+    ...readBalancing(reader, 0.001),
+    ...attentionBiases(reader.boolean('attention_bias', false)),
+    ...(reader.boolean('lm_head_bias', false) && { headBias: true }),
+    norm: 'layer',
+    sparseMixer: reader.number('router_jitter_noise', 0.01),
+  }),
 
   toConfig: (config) => ({
     intermediate_size: config.expertWidth,
@@ -47,10 +45,3 @@ export const phimoe: Family = {
     decoderPlaces(config, (layer) => fusedExperts(config, layer, 'mlp', { router: 'router.weight' })),
   ],
 };
-
-/** Releases of transformers differ in whether they follow it, so only a window that hides nothing passes. */
-function refuseWindow(reader: ConfigReader): void {
-  const window = reader.raw['sliding_window'] ?? null;
-  if (window === null || reader.size('sliding_window') >= reader.size('max_position_embeddings')) return;
-  throw reader.unsupported('sliding_window', window, 'at least max_position_embeddings');
-}
