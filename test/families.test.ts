@@ -178,6 +178,7 @@ function ernieFeedForward(tensors: ReadonlyMap<string, StoredFloats>, floor: num
 
 const PHI = {
   model_type: 'phimoe',
+  architectures: ['PhiMoEForCausalLM'],
   ...SIZES,
   ...{ rms_norm_eps: 1e-5, rope_theta: 1000, tie_word_embeddings: false, attention_bias: true, lm_head_bias: true },
   ...{ num_local_experts: 5, num_experts_per_tok: 2, intermediate_size: 6, router_jitter_noise: 0.2 },
@@ -296,6 +297,9 @@ describe('PhiMoE', () => {
     expect([...written.keys()].sort()).toEqual([...tensors.keys()].sort());
     for (const [name, { data }] of tensors) expect(written.get(name)?.data, name).toEqual(data);
     expect(readJson(out, 'config.json')).toMatchObject(PHI);
+    // the code that comes with the checkpoints refuses any other number of fields
+    const { rope_scaling: rope } = readJson<{ rope_scaling: object }>(out, 'config.json');
+    expect(Object.keys(rope).sort()).toEqual(Object.keys(PHI.rope_scaling).sort());
   });
 });
 

@@ -73,7 +73,9 @@ export const inspect: Command = {
     );
     terminal.print();
     for (const line of table(
-      Object.entries(byPart).map(([part, count]) => [part, grouped(count), `${((100 * count) / total).toFixed(1)} %`]),
+      Object.entries(byPart)
+        .filter(([, count]) => count > 0)
+        .map(([part, count]) => [part, grouped(count), `${((100 * count) / total).toFixed(1)} %`]),
     )) {
       terminal.print(line);
     }

@@ -210,13 +210,15 @@ function exportConfig(
   tokenizer: Tokenizer | undefined,
 ): Record<string, unknown> {
   const family = exportFamily(config);
+  // some checkpoints name a class of their own
+  const isSame = original?.['model_type'] === family.modelType && Array.isArray(original['architectures']);
   const kept = Object.fromEntries(Object.entries(original ?? {}).filter(([key]) => key !== 'model_type'));
   return {
     bos_token_id: null,
     eos_token_id: tokenizer?.endOfText ?? null,
     ...kept,
     ...family.toConfig(config),
-    architectures: [family.architecture],
+    architectures: isSame ? original['architectures'] : [family.architecture],
     model_type: family.modelType,
     vocab_size: config.vocabSize,
     hidden_size: config.hiddenSize,

@@ -159,10 +159,12 @@ export function writeRope(config: ModelConfig): Record<string, unknown> {
       .filter(([ours]) => values[ours] !== undefined)
       .map(([ours, theirs]) => [theirs, values[ours]]),
   );
+  // the code that comes with Phi's checkpoints counts the fields and knows `type` alone
+  const name = { ...(scaling.kind !== 'longrope' && { rope_type: scaling.kind }), type: scaling.kind };
   return {
     ...(scaling.kind === 'dynamic' && { [LENGTH]: scaling.originalLength }),
     rope_theta: theta,
-    rope_scaling: { rope_type: scaling.kind, type: scaling.kind, ...fields },
+    rope_scaling: { ...name, ...fields },
     rope_parameters: { rope_type: scaling.kind, rope_theta: theta, ...fields },
   };
 }
