@@ -15,10 +15,10 @@ import { Block, type BlockActivations } from './block.ts';
 import { checkCache, checkIds, countTargets } from './check-input.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 import { Embedding } from './embedding.ts';
+import { Head } from './head.ts';
 import { initialiseParameters } from './initialise.ts';
 import type { KvCache } from './kv-cache.ts';
 import { expertLayers } from './layer-kinds.ts';
-import { Linear } from './linear.ts';
 import { makeNorm } from './make-norm.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
 import type { Norm } from './norm.ts';
@@ -87,8 +87,7 @@ export class Transformer {
   private readonly embedding: Embedding;
   private readonly blocks: readonly Block[];
   private readonly finalNorm: Norm;
-  /** Null when the embedding table serves. */
-  private readonly head: Linear | null;
+  private readonly head: Head;
 
   /** A model of zero weights, allocated at their first use; fill them with `initialise` or from a file. */
   constructor(config: ModelConfig, kernels: Kernels, options: { readonly dtype?: ComputeType } = {}) {
@@ -101,11 +100,10 @@ export class Transformer {
     this.routingTotals = config.numExperts > 1 ? new RoutingTotals(config) : null;
     const store = new ParameterStore(dtype);
     this.parameters = store;
-    this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize);
+    this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize, config.embeddingMultiplier);
     this.blocks = Array.from({ length: config.numLayers }, (_, layer) => new Block(store, config, layer));
     this.finalNorm = makeNorm(store, 'final_norm', config);
-    const { tieEmbeddings, hiddenSize, vocabSize, headBias: hasBias } = config;
-    this.head = tieEmbeddings ? null : new Linear(store, 'head', 'head', hiddenSize, vocabSize, { hasBias });
+    this.head = new Head(store, config, this.embedding.table);
   }
 
   get dtype(): ComputeType {
@@ -210,13 +208,13 @@ export class Transformer {
   ): InferencePlan {
     checkIds(this.config, ids, batch, length, cache?.length ?? 0);
     if (cache) checkCache(this.config, cache, batch, length);
-    const { vocabSize, hiddenSize: C } = this.config;
+    const { hiddenSize: C } = this.config;
     const outputs = wanted === 'all' ? batch * length : batch;
     const plan = this.workspace.plan(`inference ${batch}x${length} ${wanted}`, (arena) =>
       planInference(arena, this.layers, batch, length, outputs),
     );
     const pass = this.preparePass(plan.positions, plan.starts, batch, length, cache);
-    this.embed(pass, plan.stream, ids);
+    this.embedding.forward(pass, plan.stream, ids);
     for (const [layer, block] of this.blocks.entries()) {
       block.forward(pass, plan.stream, plan.stream, plan.blocks[layer]);
       this.recordRouting(layer, plan.blocks[layer], pass.rows);
@@ -228,26 +226,12 @@ export class Transformer {
       copyLastRows(selected, plan.stream, batch, length, C);
     }
     this.finalNorm.forward(pass, selected, plan.finalNorm, outputs);
-    const [table, bias] = [this.headWeights().data, this.head?.bias?.data ?? null];
-    this.kernels.linear(plan.logits, plan.finalNorm.output, table, bias, outputs, C, vocabSize, false);
-    this.divideLogits(plan.logits, outputs * vocabSize);
+    this.head.forward(pass, plan.logits, plan.finalNorm.output, outputs);
     return plan;
   }
 
-  /** The stream [N,C] that the first block reads. */
-  private embed(pass: Pass, stream: FloatArray, ids: Int32Array): void {
-    const { embeddingMultiplier = 1, hiddenSize } = this.config;
-    this.embedding.forward(pass, stream, ids);
-    if (embeddingMultiplier !== 1) this.kernels.scale(stream, stream, embeddingMultiplier, pass.rows * hiddenSize);
-  }
-
-  private divideLogits(logits: FloatArray, count: number): void {
-    const { logitsDivisor = 1 } = this.config;
-    if (logitsDivisor !== 1) this.kernels.scale(logits, logits, 1 / logitsDivisor, count);
-  }
-
   private forwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
-    this.embed(pass, plan.streams[0], ids);
+    this.embedding.forward(pass, plan.streams[0], ids);
     for (const [layer, block] of this.blocks.entries()) {
       block.forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
       this.recordRouting(layer, plan.blocks[layer], pass.rows);
@@ -257,22 +241,11 @@ export class Transformer {
 
   /** Logits, loss and the gradient of the last stream; the logits' gradient takes the logits' place. */
   private headForwardBackward(pass: Pass, plan: TrainingPlan, targets: Int32Array, tokenScale: number): number {
-    const { vocabSize: V, hiddenSize: C } = this.config;
-    const { kernels, rows } = pass;
     const { finalNorm, logits, dNorm, dStream } = plan;
     const stream = plan.streams[this.blocks.length];
-    const head = this.headWeights();
-    const half = pass.mixed?.of(head);
-    const [products, weights] = [half?.kernels ?? kernels, half?.weights ?? head.data];
-    const bias = this.head?.bias ?? null;
     this.finalNorm.forward(pass, stream, finalNorm);
-    products.linear(logits, finalNorm.output, weights, bias?.data ?? null, rows, C, V, false);
-    this.divideLogits(logits, rows * V);
-    // the gradient of the logits before they were divided
-    const scale = tokenScale / (this.config.logitsDivisor ?? 1);
-    const lossSum = kernels.crossEntropy(logits, logits, targets, rows, V, scale);
-    const dBias = bias?.gradient ?? null;
-    products.linearBackward(dNorm, head.gradient, dBias, logits, finalNorm.output, weights, rows, C, V, false);
+    this.head.forward(pass, logits, finalNorm.output);
+    const lossSum = this.head.lossBackward(pass, dNorm, logits, finalNorm.output, targets, tokenScale);
     dStream.fill(0);
     this.finalNorm.backward(pass, dStream, dNorm, stream, finalNorm);
     return lossSum;
@@ -292,10 +265,7 @@ export class Transformer {
         plan.scratch[layer],
       );
     }
-    const { embeddingMultiplier = 1, hiddenSize } = this.config;
-    const { dStream } = plan;
-    if (embeddingMultiplier !== 1) this.kernels.scale(dStream, dStream, embeddingMultiplier, pass.rows * hiddenSize);
-    this.embedding.backward(pass, dStream, ids);
+    this.embedding.backward(pass, plan.dStream, ids);
   }
 
   /** The forward pass of blocks `first` … `end - 1` once more, for their activations; the routing is not counted again. */
@@ -332,10 +302,6 @@ export class Transformer {
   private get layers(): Layers {
     const { config, blocks, finalNorm } = this;
     return { config, blocks, finalNorm };
-  }
-
-  private headWeights() {
-    return this.head ? this.head.weight : this.embedding.table;
   }
 
   private recordRouting(layer: number, activations: BlockActivations, rows: number): void {
