@@ -1,6 +1,6 @@
 // One page of several runs: what they reached, in what they differ, and their curves over each other.
 
-import { activeParameters, totalParameters } from '../../core/model/config.ts';
+import { activeParameters, totalParameters } from '../../core/model/parameter-counts.ts';
 import type { RunRecord } from '../../core/training/events.ts';
 import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
 import { duration, grouped, scaled } from '../format.ts';
@@ -153,7 +153,10 @@ function meanOf(values: readonly number[] | undefined, digits: number): string {
 
 /** Settings by name, those of the model among them. */
 function flattened({ model, ...rest }: RunSettings): Map<string, string> {
-  const shown = (value: unknown) => (Array.isArray(value) ? value.join(', ') : String(value));
+  const shown = (value: unknown) => {
+    if (Array.isArray(value)) return value.join(', ');
+    return typeof value === 'object' ? JSON.stringify(value) : String(value);
+  };
   return new Map(Object.entries({ ...rest, ...model }).map(([key, value]) => [key, shown(value)]));
 }
 
