@@ -28,8 +28,10 @@ export function storedType({ dtype }: OptionValues): FloatType | undefined {
   throw new GemmoeError('usage', '--dtype q8_0 is a type of GGUF files', 'add --to gguf, or choose f32, bf16 or f16');
 }
 
-/** Shows how far the writing is where a line can be rewritten, ten times a second at most. */
-export function liveProgress({ terminal }: CommandContext): Progress {
+const BAR = 24;
+
+/** Shows how far reading or writing is where a line can be rewritten, ten times a second at most. */
+export function liveProgress({ terminal }: CommandContext, what = 'writing'): Progress {
   let shown = 0;
   const start = performance.now();
   return (done, total) => {
@@ -37,6 +39,8 @@ export function liveProgress({ terminal }: CommandContext): Progress {
     if (!terminal.isInteractive || now - shown < 100) return;
     shown = now;
     const rate = done / ((now - start) / 1000);
-    terminal.live(`${bytes(done)} of ${bytes(total)}, ${bytes(rate)}/s`);
+    const filled = Math.round((BAR * done) / Math.max(1, total));
+    const bar = '#'.repeat(filled) + '-'.repeat(BAR - filled);
+    terminal.live(`${what} [${bar}] ${bytes(done)} of ${bytes(total)}, ${(rate / 1e9).toFixed(2)} GB/s`);
   };
 }

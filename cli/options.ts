@@ -267,6 +267,11 @@ const FILES = {
     'type that weights are stored in: f32, bf16, f16, and q8_0 with --to gguf',
     'as they are; f32 for a new model',
   ),
+  weights: text(
+    z.enum(['floats', 'bf16']).default('floats'),
+    'floats|bf16',
+    'how the matrices are held while they run: bf16 takes half the memory, sums stay float32',
+  ),
   maxShardSize: {
     kind: 'bytes',
     schema: size.default(5e9),

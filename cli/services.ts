@@ -16,6 +16,7 @@ import type { Plugin } from '../core/plugin.ts';
 import { modelDirectoryOf } from '../core/training/checkpoint.ts';
 import { builtinPlugins } from '../plugins/index.ts';
 import type { CommandContext } from './command.ts';
+import { liveProgress } from './model-files.ts';
 
 /** The built-in plugins and those named by --plugin. */
 export async function loadPlugins({ options, cwd }: CommandContext): Promise<Plugin[]> {
@@ -50,7 +51,11 @@ export function openModel(
     throw new GemmoeError('usage', 'no model is named', 'name a model directory or a run folder: --model DIR');
   }
   const directory = modelDirectoryOf(resolve(context.cwd, model));
-  const loaded = loadModel(directory, kernels);
+  const loaded = loadModel(directory, kernels, {
+    weights: context.options.weights,
+    onProgress: liveProgress(context, 'loading'),
+  });
+  context.terminal.clearLive();
   return { ...loaded, directory, tokenizer: tokenizerOf(directory) };
 }
 

@@ -139,6 +139,17 @@ export interface Kernels {
     O: number,
     accumulate: boolean,
   ): void;
+  /** `linear` with weights held as bfloat16 bits, each widened to the float that it is. */
+  linearBf16(
+    y: FloatArray,
+    x: FloatArray,
+    w: Uint16Array,
+    b: FloatArray | null,
+    N: number,
+    I: number,
+    O: number,
+    accumulate: boolean,
+  ): void;
   /** dx [N,I] (+)= dy·w; dw [O,I] += dyᵀ·x; db [O] += Σ rows of dy. A null output is not computed. */
   linearBackward(
     dx: FloatArray | null,
@@ -179,6 +190,8 @@ export interface Kernels {
 
   /** y [N,C] = table [V,C] rows of ids [N]. */
   embedding(y: FloatArray, table: FloatArray, ids: Int32Array, N: number, C: number): void;
+  /** `embedding` with a table held as bfloat16 bits. */
+  embeddingBf16(y: FloatArray, table: Uint16Array, ids: Int32Array, N: number, C: number): void;
   /** dTable [V,C] += dy [N,C] at ids. */
   embeddingBackward(dTable: FloatArray, dy: FloatArray, ids: Int32Array, N: number, C: number): void;
   /** y [count] += x. */
@@ -402,6 +415,16 @@ export interface Kernels {
     x: FloatArray,
     wGateUp: FloatArray,
     wDown: FloatArray,
+    routing: Routing,
+    shape: ExpertsShape,
+  ): void;
+  /** `experts` with weights held as bfloat16 bits. */
+  expertsBf16(
+    y: FloatArray,
+    saved: ExpertsSaved,
+    x: FloatArray,
+    wGateUp: Uint16Array,
+    wDown: Uint16Array,
     routing: Routing,
     shape: ExpertsShape,
   ): void;

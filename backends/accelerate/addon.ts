@@ -38,6 +38,8 @@ export type SameKernels = Pick<
   | 'roundToBf16'
   | 'roundToF16'
   | 'zLoss'
+  | 'linearBf16'
+  | 'embeddingBf16'
   | 'muonMomentum'
   | 'muonUpdate'
   | 'toBf16'
@@ -144,6 +146,7 @@ export interface NativeBackend extends SameKernels {
     beta2: number,
   ): void;
   experts(...arguments_: (FloatArray | Int32Array | number)[]): void;
+  expertsBf16(...arguments_: (FloatArray | Uint16Array | Int32Array | number)[]): void;
   expertsBackward(...arguments_: (FloatArray | Int32Array | number)[]): void;
   fillNormal(
     out: FloatArray,

@@ -34,6 +34,8 @@ const SAME: readonly (keyof SameKernels)[] = [
   'roundToBf16',
   'roundToF16',
   'zLoss',
+  'linearBf16',
+  'embeddingBf16',
   'muonMomentum',
   'muonUpdate',
   'toBf16',
@@ -144,6 +146,15 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
       const { weights, offsets, rows, slots } = routing;
       const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
       native.experts(
+        ...[y, gathered, gateUp, hidden, output, x, wGateUp, wDown, weights, offsets, rows, slots],
+        ...[N, C, E, K, F],
+      );
+    },
+    expertsBf16(y, saved, x, wGateUp, wDown, routing, shape) {
+      const { gathered, gateUp, hidden, output } = saved;
+      const { weights, offsets, rows, slots } = routing;
+      const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
+      native.expertsBf16(
         ...[y, gathered, gateUp, hidden, output, x, wGateUp, wDown, weights, offsets, rows, slots],
         ...[N, C, E, K, F],
       );

@@ -47,6 +47,7 @@ export const generate: Command = {
     'seed',
     'ignoreEos',
     'overflow',
+    'weights',
     'backend',
     'plugin',
   ],

@@ -1,19 +1,18 @@
 // gemmoe init: a model directory of random weights.
 
 import { resolve } from 'node:path';
-import { ReferenceBackend } from '../../backends/index.ts';
 import { byteTokenizer } from '../../core/data/bpe-tokenizer.ts';
 import type { Tokenizer } from '../../core/data/tokenizer.ts';
 import { loadTokenizer } from '../../core/data/tokenizers.ts';
 import { GemmoeError } from '../../core/errors.ts';
 import { initDirectory } from '../../core/formats/init-directory.ts';
-import { bindKernels } from '../../core/kernels.ts';
 import { PRESETS } from '../../core/model/presets.ts';
 import { Transformer } from '../../core/model/transformer.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { bytes, duration, grouped, scaled } from '../format.ts';
 import { liveProgress, storedType } from '../model-files.ts';
 import { shapeFrom } from '../model-shape.ts';
+import { startServices } from '../services.ts';
 
 /** The tokenizer that --tokenizer names; one that is made from text cannot be made here. */
 function namedTokenizer({ options, cwd }: CommandContext): Tokenizer | undefined {
@@ -54,6 +53,8 @@ export const init: Command = {
     'dtype',
     'maxShardSize',
     'force',
+    'backend',
+    'plugin',
   ],
   examples: [
     'gemmoe init big --preset default6_9b --dtype bf16',
@@ -73,8 +74,9 @@ export const init: Command = {
       vocabSize: tokenizer?.vocabSize ?? base.vocabSize,
       maxSequenceLength: options.maxSequenceLength ?? base.maxSequenceLength,
     });
-    // nothing is computed: the model only names its parameters
-    const model = new Transformer(config, bindKernels(new ReferenceBackend()));
+    using services = await startServices(context);
+    // the model names its parameters and fills them; nothing of it is allocated
+    const model = new Transformer(config, services.kernels);
     const directory = resolve(cwd, positional);
     const start = performance.now();
     let written = 0;

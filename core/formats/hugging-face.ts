@@ -7,15 +7,15 @@ import type { Tokenizer } from '../data/tokenizer.ts';
 import { GemmoeError } from '../errors.ts';
 import type { Kernels } from '../kernels.ts';
 import { type ModelConfig, parseModelConfig } from '../model/config.ts';
-import { Transformer } from '../model/transformer.ts';
-import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
+import { type ModelOptions, Transformer } from '../model/transformer.ts';
+import type { FloatArray } from '../tensor/dtype.ts';
 import { makeDirectory, writeDirectoryAtomic } from './atomic-files.ts';
 import { exportFamily, familyOf, markFamily } from './families/index.ts';
 import { ConfigReader, type Family, type RawConfig, type TensorPlace } from './families/family.ts';
 import { writeRope } from './families/rope.ts';
 import { readJsonObject, writeJson } from './json-files.ts';
 import type { StoredType, TensorToWrite } from './safetensors.ts';
-import { MAX_SHARD_BYTES, TensorFiles, writeWeightFiles } from './weight-files.ts';
+import { MAX_SHARD_BYTES, type Progress, TensorFiles, writeWeightFiles } from './weight-files.ts';
 
 /** What config.json calls the types that weights are stored in; torch has no other name for its own float32. */
 export const DTYPE_NAMES: Readonly<Partial<Record<StoredType, string>>> = {
@@ -32,6 +32,14 @@ export interface LoadedModel {
   /** config.json as read: keys that are not ours are written again on export. */
   readonly original: Record<string, unknown>;
   readonly generation: GenerationConfig | null;
+}
+
+/** How a model is loaded. */
+export interface LoadOptions extends ModelOptions {
+  /** Gives the routers biases of zero where the directory has none. */
+  readonly selectionBias?: boolean;
+  /** Told as bytes are read. */
+  readonly onProgress?: Progress | undefined;
 }
 
 export interface SaveOptions {
@@ -57,26 +65,44 @@ export function readModelConfig(directory: string): {
 }
 
 /**
- * Loads a model, reading every tensor straight to its place.
- * @param options `selectionBias` gives its routers biases of zero where the directory has none
+ * Loads a model, reading every tensor straight to its place: beside the weights no more than a megabyte is held.
  * @throws GemmoeError for a directory whose config.json and tensors do not agree, naming the tensor
  */
-export function loadModel(
-  directory: string,
-  kernels: Kernels,
-  options: { readonly dtype?: ComputeType; readonly selectionBias?: boolean } = {},
-): LoadedModel {
+export function loadModel(directory: string, kernels: Kernels, options: LoadOptions = {}): LoadedModel {
   const { config, family, original } = readModelConfig(directory);
   const files = new TensorFiles(directory);
   try {
     const places = findPlaces(family, config, files, directory);
     const addsBias = options.selectionBias === true && config.numExperts > 1;
     const model = new Transformer({ ...config, ...(addsBias && { selectionBias: true }) }, kernels, options);
-    for (const place of places) files.fileOf(place.name).read(place.name, placeIn(model, place, 'data'));
+    readTensors(model, places, files, options.onProgress);
     const generation = join(directory, 'generation_config.json');
     return { model, original, generation: existsSync(generation) ? readJsonObject(generation) : null };
   } finally {
     files.close();
+  }
+}
+
+/** Reads the tensors of `places` in the order in which they stand on the disk. */
+function readTensors(
+  model: Transformer,
+  places: readonly TensorPlace[],
+  files: TensorFiles,
+  onProgress?: Progress,
+): void {
+  const sized = places.map((place) => {
+    const { begin, end } = files.fileOf(place.name).tensors.get(place.name) ?? { begin: 0, end: 0 };
+    return { place, begin, bytes: end - begin, file: files.fileOf(place.name) };
+  });
+  const total = sized.reduce((sum, { bytes }) => sum + bytes, 0);
+  const order = new Map([...new Set(sized.map(({ file }) => file))].map((file, i) => [file, i]));
+  sized.sort((a, b) => (order.get(a.file) ?? 0) - (order.get(b.file) ?? 0) || a.begin - b.begin);
+  let done = 0;
+  for (const { place, file, bytes } of sized) {
+    // native casts are for float32
+    const casts = model.dtype === 'f32' ? model.kernels : undefined;
+    file.read(place.name, placeIn(model, place, 'data'), 0, casts);
+    onProgress?.((done += bytes), total);
   }
 }
 
@@ -121,18 +147,19 @@ export function writeDirectoryFiles(
 export function tensorsOf(
   model: Transformer,
   what: 'data' | 'gradient',
-): { name: string; shape: readonly number[]; data: FloatArray }[] {
+): { name: string; shape: readonly number[]; data: FloatArray | Uint16Array }[] {
   const [places] = exportFamily(model.config).layouts(model.config);
   const isBuffer = ({ parameter }: TensorPlace) => model.parameters.buffers.some(({ name }) => name === parameter);
   const wanted = what === 'data' ? places : places.filter((place) => !isBuffer(place));
   return wanted.map((place) => ({ name: place.name, shape: place.shape, data: placeIn(model, place, what) }));
 }
 
-function placeIn(model: Transformer, place: TensorPlace, what: 'data' | 'gradient'): FloatArray {
+function placeIn(model: Transformer, place: TensorPlace, what: 'data' | 'gradient'): FloatArray | Uint16Array {
   const length = place.shape.reduce((product, size) => product * size, 1);
   const buffer = model.parameters.buffers.find(({ name }) => name === place.parameter);
-  const array = buffer ? buffer.data : model.parameters.get(place.parameter)[what];
-  return array.subarray(place.offset, place.offset + length);
+  if (buffer) return buffer.data.subarray(place.offset, place.offset + length);
+  const parameter = model.parameters.get(place.parameter);
+  return (parameter.bf16 ?? parameter[what]).subarray(place.offset, place.offset + length);
 }
 
 // ---------------------------------------------------------------- reading
@@ -248,5 +275,6 @@ function defaultGeneration(original: RawConfig | undefined, tokenizer: Tokenizer
 }
 
 function storedAsComputed({ name, shape, data }: ReturnType<typeof tensorsOf>[number]): TensorToWrite {
-  return { name, dtype: data instanceof Float32Array ? 'F32' : 'F64', shape, parts: [data] };
+  const dtype = data instanceof Uint16Array ? 'BF16' : data instanceof Float32Array ? 'F32' : 'F64';
+  return { name, dtype, shape, parts: [data] };
 }

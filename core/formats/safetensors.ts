@@ -3,7 +3,8 @@
 
 import { closeSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { GemmoeError, messageOf } from '../errors.ts';
-import { fromBf16, fromF16 } from '../ops/cast.ts';
+import type { Kernels } from '../kernels.ts';
+import { fromBf16, fromF16, toBf16 } from '../ops/cast.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 import { duplicateKey } from './json-keys.ts';
 import { openFile } from './open-file.ts';
@@ -78,10 +79,11 @@ export class SafetensorsFile {
   }
 
   /**
-   * Reads elements [start, start + into.length) of a floating-point tensor to their place, casting where types differ.
+   * Reads elements [start, start + into.length) of a floating-point tensor to their place, casting where types differ; a
+   * Uint16Array takes them as bits of bfloat16. `casts` are a backend's, where one is at hand.
    * @throws GemmoeError for an unknown name, a type that is no float, or a range outside the tensor
    */
-  read(name: string, into: FloatArray, start = 0): void {
+  read(name: string, into: FloatArray | Uint16Array, start = 0, casts: Casts = PORTABLE): void {
     const tensor = this.tensor(name);
     const size = ELEMENT_BYTES[tensor.dtype];
     if (start < 0 || (start + into.length) * size > tensor.end - tensor.begin) {
@@ -91,7 +93,8 @@ export class SafetensorsFile {
     const position = tensor.begin + start * size;
     if (tensor.dtype === 'F32' && into instanceof Float32Array) return this.readBytes(bytesOf(into), position);
     if (tensor.dtype === 'F64' && into instanceof Float64Array) return this.readBytes(bytesOf(into), position);
-    this.readCast(name, tensor.dtype, into, position);
+    if (tensor.dtype === 'BF16' && into instanceof Uint16Array) return this.readBytes(bytesOf(into), position);
+    this.readCast(name, tensor.dtype, into, position, casts);
   }
 
   /** The bytes of a tensor. */
@@ -123,16 +126,28 @@ export class SafetensorsFile {
     return found;
   }
 
-  private readCast(name: string, dtype: StoredType, into: FloatArray, position: number): void {
+  private readCast(
+    name: string,
+    dtype: StoredType,
+    into: FloatArray | Uint16Array,
+    position: number,
+    casts: Casts,
+  ): void {
     const cast = CASTS[dtype];
     if (!cast) throw this.wrong(name, `holds ${dtype}, which is no floating-point type that can be read`);
     const size = ELEMENT_BYTES[dtype];
     const step = CHUNK / size;
     const buffer = new ArrayBuffer(Math.min(CHUNK, into.length * size));
+    const floats = into instanceof Uint16Array ? new Float32Array(Math.min(step, into.length)) : null;
     for (let first = 0; first < into.length; first += step) {
       const count = Math.min(step, into.length - first);
       this.readBytes(new Uint8Array(buffer, 0, count * size), position + first * size);
-      cast(into.subarray(first, first + count), buffer, count);
+      const part = into.subarray(first, first + count);
+      if (!(part instanceof Uint16Array)) cast(part, buffer, count, casts);
+      else if (floats) {
+        cast(floats.subarray(0, count), buffer, count, casts);
+        casts.toBf16(part, floats.subarray(0, count));
+      }
     }
   }
 
@@ -145,12 +160,18 @@ export class SafetensorsFile {
   }
 }
 
-const CASTS: Partial<Record<StoredType, (out: FloatArray, buffer: ArrayBuffer, count: number) => void>> = {
-  F64: (out, buffer, count) => out.set(new Float64Array(buffer, 0, count)),
-  F32: (out, buffer, count) => out.set(new Float32Array(buffer, 0, count)),
-  BF16: (out, buffer, count) => fromBf16(out, new Uint16Array(buffer, 0, count)),
-  F16: (out, buffer, count) => fromF16(out, new Uint16Array(buffer, 0, count)),
-};
+/** Kernels that cast. */
+type Casts = Pick<Kernels, 'fromBf16' | 'fromF16' | 'toBf16'>;
+
+const PORTABLE: Casts = { fromBf16, fromF16, toBf16 };
+
+const CASTS: Partial<Record<StoredType, (out: FloatArray, buffer: ArrayBuffer, count: number, casts: Casts) => void>> =
+  {
+    F64: (out, buffer, count) => out.set(new Float64Array(buffer, 0, count)),
+    F32: (out, buffer, count) => out.set(new Float32Array(buffer, 0, count)),
+    BF16: (out, buffer, count, casts) => casts.fromBf16(out, new Uint16Array(buffer, 0, count)),
+    F16: (out, buffer, count, casts) => casts.fromF16(out, new Uint16Array(buffer, 0, count)),
+  };
 
 /** Opens a file and checks its header against its size. @throws GemmoeError naming the file, the tensor and what is wrong */
 export function openSafetensors(path: string): SafetensorsFile {

@@ -17,7 +17,9 @@ export class Embedding {
 
   /** y [N,C] = table rows of ids [N]. */
   forward(pass: Pass, y: FloatArray, ids: Int32Array): void {
-    pass.kernels.embedding(y, this.table.data, ids, pass.rows, this.size);
+    const { bf16 } = this.table;
+    if (bf16) pass.kernels.embeddingBf16(y, bf16, ids, pass.rows, this.size);
+    else pass.kernels.embedding(y, this.table.data, ids, pass.rows, this.size);
     this.scale(pass, y);
   }
 

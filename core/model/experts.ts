@@ -40,6 +40,11 @@ export class Experts {
 
   /** y [N,C] += the weighted experts of x [N,C]. */
   forward(pass: Pass, y: FloatArray, x: FloatArray, routing: Routing, saved: ExpertsSaved): void {
+    const [bitsGateUp, bitsDown] = [this.gateUp.bf16, this.down.bf16];
+    if (bitsGateUp && bitsDown) {
+      pass.kernels.expertsBf16(y, saved, x, bitsGateUp, bitsDown, routing, this.shape(pass));
+      return;
+    }
     const [gateUp, down] = pass.mixed?.ofBoth(this.gateUp, this.down) ?? [];
     const kernels = gateUp?.kernels ?? pass.kernels;
     const [wGateUp, wDown] = [gateUp?.weights ?? this.gateUp.data, down?.weights ?? this.down.data];

@@ -24,9 +24,15 @@ export class Head {
 
   /** logits [rows,V] of x [rows,C]. */
   forward(pass: Pass, logits: FloatArray, x: FloatArray, rows = pass.rows): void {
-    const { products, weights } = this.operands(pass);
     const { hiddenSize: C, vocabSize: V } = this;
-    products.linear(logits, x, weights, this.bias?.data ?? null, rows, C, V, false);
+    const bias = this.bias?.data ?? null;
+    const { bf16 } = this.weight;
+    if (bf16) {
+      pass.kernels.linearBf16(logits, x, bf16, bias, rows, C, V, false);
+    } else {
+      const { products, weights } = this.operands(pass);
+      products.linear(logits, x, weights, bias, rows, C, V, false);
+    }
     if (this.divisor !== 1) pass.kernels.scale(logits, logits, 1 / this.divisor, rows * V);
   }
 

@@ -29,10 +29,16 @@ export class Linear {
 
   /** y [rows,O] = x [rows,I]·Wᵀ + b, or += with `accumulate`. */
   forward(pass: Pass, y: FloatArray, x: FloatArray, accumulate = false, rows = pass.rows): void {
+    const bias = this.bias?.data ?? null;
+    const { bf16 } = this.weight;
+    if (bf16) {
+      pass.kernels.linearBf16(y, x, bf16, bias, rows, this.inputs, this.outputs, accumulate);
+      return;
+    }
     const half = pass.mixed?.of(this.weight);
     const kernels = half?.kernels ?? pass.kernels;
     const w = half?.weights ?? this.weight.data;
-    kernels.linear(y, x, w, this.bias?.data ?? null, rows, this.inputs, this.outputs, accumulate);
+    kernels.linear(y, x, w, bias, rows, this.inputs, this.outputs, accumulate);
   }
 
   /** dx [N,I] = dy·W, or += with `accumulate`; dW += dyᵀ·x; db += Σ rows of dy. */

@@ -6,6 +6,12 @@ import { type ComputeType, type FloatArray, newFloats } from '../tensor/dtype.ts
 /** What a parameter is for; optimizers and initialisation choose by it. */
 export type ParameterRole = 'embedding' | 'norm' | 'attention' | 'router' | 'expert' | 'head' | 'bias';
 
+/** How the weights of a model are held: as its element type, or the matrices as bfloat16, which cannot be trained. */
+export type WeightFormat = 'floats' | 'bf16';
+
+/** Roles of the matrices that `bf16` holds in half the memory; routers and norms stay floats. */
+const HELD_AS_BF16: readonly ParameterRole[] = ['embedding', 'attention', 'expert', 'head'];
+
 /** A named weight tensor, row-major. */
 export interface Parameter {
   /** Name in our own storage: `layers.0.attention.qkv`, … Files carry Hugging Face's names instead. */
@@ -14,8 +20,13 @@ export interface Parameter {
   readonly shape: readonly number[];
   /** Rows of each matrix that is packed into this one, top to bottom: queries, keys and values, or gate and up. */
   readonly parts: readonly number[];
-  /** First element in the flat arrays. */
+  /** First element in the flat arrays; -1 where the tensor is not in them. */
   readonly offset: number;
+  /** Elements. */
+  readonly size: number;
+  /** Bits of bfloat16 in place of `data` where the weights are held so. */
+  readonly bf16: Uint16Array | null;
+  /** @throws GemmoeError where the tensor is held as bfloat16 */
   readonly data: FloatArray;
   /** Allocated with all others at the first backward pass. @throws GemmoeError before that */
   readonly gradient: FloatArray;
@@ -36,16 +47,20 @@ export class ParameterStore {
   private values: FloatArray | undefined;
   private gradientValues: FloatArray | undefined;
   private length = 0;
+  private readonly format: WeightFormat;
 
-  constructor(dtype: ComputeType) {
+  constructor(dtype: ComputeType, format: WeightFormat = 'floats') {
     this.dtype = dtype;
+    this.format = format;
   }
 
   /** Reserves the next `shape` elements of the flat storage; `parts` are the packed matrices, one by default. */
   declare(name: string, role: ParameterRole, shape: readonly number[], parts?: readonly number[]): Parameter {
     if (this.values) throw new GemmoeError('internal', `parameter ${name} declared after allocation`);
-    const parameter = new StoredParameter(this, name, role, shape, parts ?? [shape.at(-2) ?? 1], this.length);
-    this.length += parameter.size;
+    const isHalf = this.format === 'bf16' && shape.length > 1 && HELD_AS_BF16.includes(role);
+    const offset = isHalf ? -1 : this.length;
+    const parameter = new StoredParameter(this, name, role, shape, parts ?? [shape.at(-2) ?? 1], offset);
+    if (!isHalf) this.length += parameter.size;
     this.parameters.push(parameter);
     return parameter;
   }
@@ -75,6 +90,13 @@ export class ParameterStore {
 
   /** Makes the gradients exist; zero when they are new, untouched when not. */
   ensureGradients(): void {
+    if (this.format === 'bf16') {
+      throw new GemmoeError(
+        'usage',
+        'the weights are held in bfloat16, which is too coarse to be trained',
+        'load the model with its weights as floats; to train with products in bfloat16 there is precision bf16',
+      );
+    }
     this.gradientValues ??= newFloats(this.dtype, this.length);
   }
 
@@ -86,7 +108,13 @@ export class ParameterStore {
 
   /** Number of parameters in all. */
   get total(): number {
-    return this.length;
+    return this.parameters.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Bytes that the weights take. */
+  get bytes(): number {
+    const floats = this.length * (this.dtype === 'f32' ? 4 : 8);
+    return this.parameters.reduce((sum, { size, offset }) => sum + (offset < 0 ? 2 * size : 0), floats);
   }
 
   get(name: string): Parameter {
@@ -106,6 +134,7 @@ class StoredParameter implements Parameter {
   private readonly store: ParameterStore;
   private dataView: FloatArray | undefined;
   private gradientView: FloatArray | undefined;
+  private bits: Uint16Array | undefined;
 
   constructor(
     store: ParameterStore,
@@ -124,7 +153,12 @@ class StoredParameter implements Parameter {
     this.size = shape.reduce((product, length) => product * length, 1);
   }
 
+  get bf16(): Uint16Array | null {
+    return this.offset < 0 ? (this.bits ??= new Uint16Array(this.size)) : null;
+  }
+
   get data(): FloatArray {
+    if (this.offset < 0) throw new GemmoeError('internal', `${this.name} is held as bfloat16, not as floats`);
     return (this.dataView ??= this.store.data.subarray(this.offset, this.offset + this.size));
   }
 

@@ -22,7 +22,7 @@ import { expertLayers } from './layer-kinds.ts';
 import { makeNorm } from './make-norm.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
 import type { Norm } from './norm.ts';
-import { ParameterStore } from './parameters.ts';
+import { ParameterStore, type WeightFormat } from './parameters.ts';
 import type { Pass } from './pass.ts';
 import {
   type InferencePlan,
@@ -74,6 +74,14 @@ export interface TrainingOptions {
   readonly mixed?: MixedPrecision | undefined;
 }
 
+/** How a model's arrays are held. */
+export interface ModelOptions {
+  /** Element type of activations and weights; default `f32`. */
+  readonly dtype?: ComputeType;
+  /** `bf16` holds the matrices in half the memory, for use and not for training; default `floats`. */
+  readonly weights?: WeightFormat;
+}
+
 export class Transformer {
   readonly config: ModelConfig;
   readonly kernels: Kernels;
@@ -90,7 +98,7 @@ export class Transformer {
   private readonly head: Head;
 
   /** A model of zero weights, allocated at their first use; fill them with `initialise` or from a file. */
-  constructor(config: ModelConfig, kernels: Kernels, options: { readonly dtype?: ComputeType } = {}) {
+  constructor(config: ModelConfig, kernels: Kernels, options: ModelOptions = {}) {
     const dtype = options.dtype ?? 'f32';
     this.config = parseModelConfig(config);
     this.kernels = kernels;
@@ -98,7 +106,7 @@ export class Transformer {
     this.rope = new RopeTables(config, dtype);
     this.routing = config.numExperts > 1 ? new RouterStatistics(config) : null;
     this.routingTotals = config.numExperts > 1 ? new RoutingTotals(config) : null;
-    const store = new ParameterStore(dtype);
+    const store = new ParameterStore(dtype, options.weights);
     this.parameters = store;
     this.embedding = new Embedding(store, 'embedding', config.vocabSize, config.hiddenSize, config.embeddingMultiplier);
     this.blocks = Array.from({ length: config.numLayers }, (_, layer) => new Block(store, config, layer));

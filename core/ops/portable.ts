@@ -6,6 +6,7 @@ import { adam } from './adam.ts';
 import { adamw } from './adamw.ts';
 import { makeAttention } from './attention.ts';
 import { fromBf16, fromF16, roundToBf16, roundToF16, toBf16, toF16 } from './cast.ts';
+import { makeBf16Weights } from './bf16-weights.ts';
 import { crossEntropy } from './cross-entropy.ts';
 import { add, clamp, clampBackward, scale, sumOfSquares } from './elementwise.ts';
 import { embedding, embeddingBackward } from './embedding.ts';
@@ -54,5 +55,5 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
     ...{ fillNormal, toBf16, fromBf16, toF16, fromF16, roundToBf16, roundToF16 },
     ...native,
   };
-  return { ...makeExperts(fine), ...fine };
+  return { ...makeExperts(fine), ...makeBf16Weights(fine), ...fine };
 }

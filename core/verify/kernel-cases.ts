@@ -8,6 +8,7 @@ import {
   newtonSchulzScratch,
   type Routing,
 } from '../kernels.ts';
+import { toBf16 } from '../ops/cast.ts';
 import { Random } from '../random.ts';
 import { type ComputeType, type FloatArray, newFloats } from '../tensor/dtype.ts';
 
@@ -198,6 +199,15 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
       kernels.linear(y, draw.normal(N * C), draw.normal(F * C), draw.normal(F), N, C, F, accumulate);
       return [y];
     }),
+    linearBf16: [false, true].flatMap((accumulate) =>
+      // few rows, as in decoding, and many
+      [Math.min(N, 3), N].map((rows) => (kernels: Kernels, draw: Draw) => {
+        const y = draw.output(rows * F);
+        const [x, w] = [draw.normal(rows * C), bitsOf(draw.normal(F * C))];
+        kernels.linearBf16(y, x, w, accumulate ? draw.normal(F) : null, rows, C, F, accumulate);
+        return [y];
+      }),
+    ),
     linearBackward: [false, true].map((accumulate) => (kernels, draw) => {
       const [dx, dw, db] = [draw.output(N * C), draw.output(F * C), draw.output(F)];
       kernels.linearBackward(
@@ -233,6 +243,13 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
       (kernels, draw) => {
         const y = draw.output(N * C);
         kernels.embedding(y, draw.normal(E * C), picks, N, C);
+        return [y];
+      },
+    ],
+    embeddingBf16: [
+      (kernels, draw) => {
+        const y = draw.output(N * C);
+        kernels.embeddingBf16(y, bitsOf(draw.normal(E * C)), picks, N, C);
         return [y];
       },
     ],
@@ -443,6 +460,20 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
       },
     ],
     experts: [expertsCase(false)],
+    expertsBf16: [
+      (kernels, draw) => {
+        const shape = { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F };
+        const { made } = routing(kernels, draw);
+        const saved = {
+          ...{ gathered: draw.output(M * C), gateUp: draw.output(M * 2 * F) },
+          ...{ hidden: draw.output(M * F), output: draw.output(M * C) },
+        };
+        const [wGateUp, wDown] = [bitsOf(draw.normal(E * 2 * F * C)), bitsOf(draw.normal(E * C * F))];
+        const y = draw.output(N * C);
+        kernels.expertsBf16(y, saved, draw.normal(N * C), wGateUp, wDown, made, shape);
+        return [y];
+      },
+    ],
     expertsBackward: [expertsCase(true)],
     crossEntropy: [
       (kernels, draw) => {
@@ -521,6 +552,13 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
     roundToBf16: ROUNDED.map((length) => roundCase('roundToBf16', length)),
     roundToF16: ROUNDED.map((length) => roundCase('roundToF16', length)),
   };
+}
+
+/** Bits of values rounded to bfloat16. */
+function bitsOf(values: FloatArray): Uint16Array {
+  const bits = new Uint16Array(values.length);
+  toBf16(bits, values);
+  return bits;
 }
 
 /** Lengths of rounded arrays. */

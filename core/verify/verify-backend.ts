@@ -27,7 +27,7 @@ const ULP = 2 ** -23;
 
 /** Kernels that compute nothing, or one rounding: every value is exact. */
 const EXACT: readonly KernelName[] = [
-  ...(['embedding', 'gather', 'dispatch', 'toBf16', 'fromBf16', 'toF16', 'fromF16'] as const),
+  ...(['embedding', 'embeddingBf16', 'gather', 'dispatch', 'toBf16', 'fromBf16', 'toF16', 'fromF16'] as const),
   ...(['roundToBf16', 'roundToF16'] as const),
 ];
 /** One operation for each element. */
@@ -43,7 +43,15 @@ const PRODUCT_UNITS: Readonly<Record<string, number>> = { bf16: 2 ** -7, bf16x2:
 /** Kernels that multiply matrices in the precision of the backend. */
 const PRODUCTS: readonly KernelName[] = [
   ...(['gemm', 'linear', 'linearBackward', 'groupedLinear', 'groupedLinearBackward'] as const),
-  ...(['experts', 'expertsBackward', 'attention', 'attentionBackward', 'newtonSchulz'] as const),
+  ...([
+    'linearBf16',
+    'experts',
+    'expertsBf16',
+    'expertsBackward',
+    'attention',
+    'attentionBackward',
+    'newtonSchulz',
+  ] as const),
 ];
 
 /** Error of a product of two operands as the backend rounds them; 0 for float32. */

@@ -44,6 +44,18 @@ KERNEL(linear) {
   return nullptr;
 }
 
+KERNEL(linearBf16) {
+  Call call(env, info, "linearBf16");
+  const long N = call.size(4, "N"), I = call.size(5, "I"), O = call.size(6, "O");
+  float* y = call.floats(0, "y", double(N) * O);
+  const float* x = call.floats(1, "x", double(N) * I);
+  const std::uint16_t* w = call.halves(2, "w", double(O) * I);
+  const float* b = call.floatsOrNull(3, "b", O);
+  const bool accumulate = call.flag(7, "accumulate");
+  if (call.ok()) call.table().linearBf16(call.context(), y, x, w, b, N, I, O, accumulate);
+  return nullptr;
+}
+
 KERNEL(linearBackward) {
   Call call(env, info, "linearBackward");
   const long N = call.size(6, "N"), I = call.size(7, "I"), O = call.size(8, "O");
@@ -101,6 +113,18 @@ KERNEL(embedding) {
   const std::int32_t* ids = call.ints(2, "ids", N);
   call.within(ids, N, "ids", rows);
   if (call.ok()) call.table().embedding(call.context(), y, table, ids, N, C);
+  return nullptr;
+}
+
+KERNEL(embeddingBf16) {
+  Call call(env, info, "embeddingBf16");
+  const long N = call.size(3, "N"), C = call.size(4, "C");
+  float* y = call.floats(0, "y", double(N) * C);
+  const std::uint16_t* table = call.halves(1, "table", 0);
+  const double rows = C > 0 ? std::floor(double(call.length()) / C) : 2147483647.0;
+  const std::int32_t* ids = call.ints(2, "ids", N);
+  call.within(ids, N, "ids", rows);
+  if (call.ok()) call.table().embeddingBf16(call.context(), y, table, ids, N, C);
   return nullptr;
 }
 
@@ -418,6 +442,27 @@ KERNEL(experts) {
   call.within(slots, M, "slots", M);
   if (call.ok()) {
     call.table().experts(call.context(), y, &saved, x, wGateUp, wDown, weights, offsets, rows, slots, &s);
+  }
+  return nullptr;
+}
+
+KERNEL(expertsBf16) {
+  Call call(env, info, "expertsBf16");
+  const ExpertsShape s = expertsShape(call, 12);
+  const double M = double(s.N) * s.K;
+  float* y = call.floats(0, "y", double(s.N) * s.C);
+  const ExpertsBuffers saved = expertsBuffers(call, 1, s);
+  const float* x = call.floats(5, "x", double(s.N) * s.C);
+  const std::uint16_t* wGateUp = call.halves(6, "wGateUp", 2.0 * s.E * s.F * s.C);
+  const std::uint16_t* wDown = call.halves(7, "wDown", double(s.E) * s.C * s.F);
+  const float* weights = call.floats(8, "weights", M);
+  const std::int32_t* offsets = routingOffsets(call, 9, s);
+  const std::int32_t* rows = call.ints(10, "rows", M);
+  const std::int32_t* slots = call.ints(11, "slots", M);
+  call.within(rows, M, "rows", s.N);
+  call.within(slots, M, "slots", M);
+  if (call.ok()) {
+    call.table().expertsBf16(call.context(), y, &saved, x, wGateUp, wDown, weights, offsets, rows, slots, &s);
   }
   return nullptr;
 }
@@ -758,7 +803,7 @@ const Entry KERNELS[] = {
     ENTRY(muonMomentum), ENTRY(newtonSchulz),   ENTRY(muonNormalise),  ENTRY(muonUpdate),        ENTRY(toBf16),
     ENTRY(fromBf16),     ENTRY(toF16),          ENTRY(fromF16),        ENTRY(fillNormal),        ENTRY(exponential),
     ENTRY(adam),         ENTRY(adafactor),      ENTRY(scheduleFree),   ENTRY(roundToBf16),       ENTRY(roundToF16),
-    ENTRY(chooseExperts), ENTRY(zLoss),
+    ENTRY(chooseExperts), ENTRY(zLoss),          ENTRY(linearBf16),     ENTRY(embeddingBf16),     ENTRY(expertsBf16),
 };
 
 /** The instances of one environment. */

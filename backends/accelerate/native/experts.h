@@ -181,6 +181,24 @@ static void experts(Context* context, float* y, const ExpertsBuffers* saved, con
   combine(context, y, saved->output, weights, slots, s.N, s.K, s.C);
 }
 
+static void groupedHalf(Context* context, float* y, const float* x, const uint16_t* w, const int32_t* offsets, long E, long I, long O) {
+  groupedProduct(context, E, [=](long e) {
+    const long row = offsets[e];
+    return timesHalf(y + row * O, x + row * I, w + e * O * I, offsets[e + 1] - row, O, I);
+  });
+}
+
+static void expertsBf16(Context* context, float* y, const ExpertsBuffers* saved, const float* x, const uint16_t* wGateUp,
+                        const uint16_t* wDown, const float* weights, const int32_t* offsets, const int32_t* rows,
+                        const int32_t* slots, const ExpertsShape* shape) {
+  const ExpertsShape& s = *shape;
+  gather(context, saved->gathered, x, rows, s.N * s.K, s.C);
+  groupedHalf(context, saved->gateUp, saved->gathered, wGateUp, offsets, s.E, s.C, 2 * s.F);
+  swiglu(context, saved->hidden, saved->gateUp, s.N * s.K, s.F);
+  groupedHalf(context, saved->output, saved->hidden, wDown, offsets, s.E, s.F, s.C);
+  combine(context, y, saved->output, weights, slots, s.N, s.K, s.C);
+}
+
 static void expertsBackward(Context* context, float* dx, float* dWeights, float* dWGateUp, float* dWDown,
                             const ExpertsBuffers* scratch, const float* dy, const ExpertsBuffers* saved, const float* wGateUp,
                             const float* wDown, const float* weights, const int32_t* offsets, const int32_t* slots,

@@ -167,9 +167,14 @@ constexpr long DIRECT_ROWS = 2 * MR;
 /** Rows up to which op(B) = Bᵀ is read along k, a sum over a vector ending each element. */
 constexpr long DOT_ROWS = 4;
 
-/** C = alpha·A·Bᵀ + beta·C for few rows of A: both are read along k. */
-template <bool ROUNDED>
-static void dotProducts(const Product& g, long begin, long end) {
+INLINE vf loadFloats(const float* p) { return load(p); }
+INLINE vf loadFloats(const uint16_t* p) { return widen(p); }
+INLINE vf loadFloatsPartial(const float* p, long count) { return loadPartial(p, count); }
+INLINE vf loadFloatsPartial(const uint16_t* p, long count) { return widenPartial(p, count); }
+
+/** C = alpha·A·Bᵀ + beta·C for few rows of A: both are read along k. `elements` are those of B. */
+template <bool ROUNDED, class Element>
+static void dotProductsOf(const Product& g, const Element* elements, long begin, long end) {
   constexpr int COLUMNS = 4;
   const auto operand = [](vf x) { return ROUNDED ? roundToBf16(x) : x; };
   for (long j = begin; j < end; j += COLUMNS) {
@@ -178,10 +183,10 @@ static void dotProducts(const Product& g, long begin, long end) {
       const long rows = least(DOT_ROWS, g.m - i);
       vf sums[DOT_ROWS][COLUMNS] = {};
       const float* a = g.a + i * g.aRow;
-      const float* b = g.b + j * g.bColumn;
+      const Element* b = elements + j * g.bColumn;
       // rows and columns that are none repeat the last one: their sums are not kept
       const float* aRows[DOT_ROWS];
-      const float* bRows[COLUMNS];
+      const Element* bRows[COLUMNS];
       for (long r = 0; r < DOT_ROWS; r++) aRows[r] = a + least(r, rows - 1) * g.aRow;
       for (long c = 0; c < COLUMNS; c++) bRows[c] = b + least(c, columns - 1) * g.bColumn;
       auto accumulate = [&](auto rowCount) {
@@ -189,7 +194,7 @@ static void dotProducts(const Product& g, long begin, long end) {
         long p = 0;
         for (; p + W <= g.k; p += W) {
           vf y[COLUMNS];
-          for (int c = 0; c < COLUMNS; c++) y[c] = operand(load(bRows[c] + p));
+          for (int c = 0; c < COLUMNS; c++) y[c] = operand(loadFloats(bRows[c] + p));
           for (int r = 0; r < ROWS; r++) {
             const vf x = operand(load(aRows[r] + p));
             for (int c = 0; c < COLUMNS; c++) sums[r][c] += x * y[c];
@@ -197,7 +202,7 @@ static void dotProducts(const Product& g, long begin, long end) {
         }
         if (p < g.k) {
           vf y[COLUMNS];
-          for (int c = 0; c < COLUMNS; c++) y[c] = operand(loadPartial(bRows[c] + p, g.k - p));
+          for (int c = 0; c < COLUMNS; c++) y[c] = operand(loadFloatsPartial(bRows[c] + p, g.k - p));
           for (int r = 0; r < ROWS; r++) {
             const vf x = operand(loadPartial(aRows[r] + p, g.k - p));
             for (int c = 0; c < COLUMNS; c++) sums[r][c] += x * y[c];
@@ -219,6 +224,42 @@ static void dotProducts(const Product& g, long begin, long end) {
       }
     }
   }
+}
+
+template <bool ROUNDED>
+static void dotProducts(const Product& g, long begin, long end) {
+  if (g.bHalf) dotProductsOf<ROUNDED>(g, g.bHalf, begin, end);
+  else dotProductsOf<ROUNDED>(g, g.b, begin, end);
+}
+
+/** Part of k that is widened at once. */
+constexpr long WIDENED = 256;
+
+/** panel [k][NR] of `columns` columns of a B in bfloat16: elements [first, first + k) of its rows from `column` on. */
+static void packHalfPanel(float* panel, const Product& g, long first, long k, long column, long columns) {
+  float floats[W * WIDENED];
+  for (int v = 0; v < NR; v += W) {
+    const long rows = least(W, most(0, columns - v));
+    for (long p = 0; p < k; p += WIDENED) {
+      const long count = least(WIDENED, k - p), padded = roundUp(count, W);
+      for (long r = 0; r < W; r++) {
+        float* to = floats + r * WIDENED;
+        if (r >= rows) {
+          memset(to, 0, sizeof(float) * (size_t)padded);
+          continue;
+        }
+        const uint16_t* from = g.bHalf + (column + v + r) * g.bColumn + first + p;
+        for (long i = 0; i < count; i += W) store(to + i, count - i >= W ? widen(from + i) : widenPartial(from + i, count - i));
+      }
+      transposeRows(panel + p * NR + v, NR, floats, WIDENED, count);
+    }
+  }
+}
+
+/** The panel of op(B) from `column` on, rows [first, first + k). */
+INLINE void packColumns(float* panel, const Product& g, long first, long k, long column, long columns) {
+  if (g.bHalf) packHalfPanel(panel, g, first, k, column, columns);
+  else packPanel(panel, g.b + first * g.bRow + column * g.bColumn, g.bRow, g.bColumn, k, columns);
 }
 
 /** How a product is made; decided by its whole shape, so that every part of it is made alike. */
@@ -253,8 +294,7 @@ static void productColumns(const Product& g, Way way, long begin, long end, floa
     for (long first = begin; first < end; first += NC) {
       const long last = least(end, first + NC);
       for (long j = first; j < last; j += NR) {
-        packPanel(pack + (j - first) * depth.count, g.b + p * g.bRow + j * g.bColumn, g.bRow, g.bColumn, depth.count,
-                  least(NR, last - j));
+        packColumns(pack + (j - first) * depth.count, g, p, depth.count, j, least(NR, last - j));
       }
       tiles(g, depth, first, last, pack + KC * NC, [&](long j, long&) { return pack + (j - first) * depth.count; });
     }
@@ -301,7 +341,7 @@ INLINE void productAlone(Context* context, int part, const Product& g) {
 constexpr double PARALLEL_PRODUCTS = 400000;
 
 INLINE bool goesToBlas(const Context* context, const Product& g) {
-  return context->sgemm && context->precision == PRECISION_F32 && (double)g.m * g.n * g.k >= context->blasFrom;
+  return context->sgemm && !g.bHalf && context->precision == PRECISION_F32 && (double)g.m * g.n * g.k >= context->blasFrom;
 }
 
 static void blasPart(const Context* context, const Product& g, long row, long rows, long column, long columns) {
@@ -402,18 +442,35 @@ INLINE Product transposedTimes(float* y, const float* x, const float* z, long m,
 
 static void addRows(float* out, const float* x, long N, long O);
 
-static void linear(Context* context, float* y, const float* x, const float* w, const float* b, long N, long I, long O,
-                   int accumulate) {
-  float beta = accumulate ? 1.0f : 0.0f;
+/** A product to which b [O] is added in every row; `accumulate` keeps what is there. */
+static void productWithBias(Context* context, Product g, const float* b, int accumulate) {
+  float* y = g.c;
+  const long N = g.m, O = g.n;
+  g.beta = accumulate ? 1.0f : 0.0f;
   if (b) {
     for (long n = 0; n < N; n++) {
       forVectors(O, [&](long j, auto load, auto store) {
         store(y + n * O + j, accumulate ? load(y + n * O + j) + load(b + j) : load(b + j));
       });
     }
-    beta = 1;
+    g.beta = 1;
   }
-  product(context, timesTransposed(y, x, w, N, O, I, beta));
+  product(context, g);
+}
+
+static void linear(Context* context, float* y, const float* x, const float* w, const float* b, long N, long I, long O,
+                   int accumulate) {
+  productWithBias(context, timesTransposed(y, x, w, N, O, I, 0), b, accumulate);
+}
+
+/** y [m,n] = x [m,k] · w [n,k]ᵀ, w in bfloat16. */
+INLINE Product timesHalf(float* y, const float* x, const uint16_t* w, long m, long n, long k) {
+  return {m, n, k, x, k, 1, nullptr, 1, k, y, n, 1, 0, w};
+}
+
+static void linearBf16(Context* context, float* y, const float* x, const uint16_t* w, const float* b, long N, long I, long O,
+                       int accumulate) {
+  productWithBias(context, timesHalf(y, x, w, N, O, I), b, accumulate);
 }
 
 static void linearBackward(Context* context, float* dx, float* dw, float* db, const float* dy, const float* x, const float* w,

@@ -52,7 +52,8 @@ const KernelTable table = {
     experts,        expertsBackward, crossEntropy,   sumOfSquares,   adamw,
     sgd,            lion,            adam,           adafactor,      scheduleFree,    muonMomentum,   newtonSchulz,   muonNormalise,
     muonUpdate,     toBf16,          fromBf16,       toF16,          fromF16,
-    fillNormal,     roundBf16,       roundF16,       chooseExperts,  zLoss,           exponentialOf,
+    fillNormal,     roundBf16,       roundF16,       chooseExperts,  zLoss,
+    linearBf16,     embeddingBf16,   expertsBf16,    exponentialOf,
 };
 
 } // namespace LEVEL

@@ -38,6 +38,8 @@ struct Product {
   float* c;
   long ldc;
   float alpha, beta;
+  /** B as bits of bfloat16 in place of `b`, stored [n,k]; null where it is in floats. */
+  const uint16_t* bHalf;
 };
 
 /** AttentionShape of core/kernels.ts. */
@@ -144,6 +146,10 @@ struct KernelTable {
   void (*chooseExperts)(Context*, float* weights, int32_t* experts, const float* probabilities, const float* bias, long N, long E,
                         long K, int renormalise);
   double (*zLoss)(Context*, float* dLogits, const float* logits, long N, long E, float scale);
+  void (*linearBf16)(Context*, float* y, const float* x, const uint16_t* w, const float* b, long N, long I, long O, int accumulate);
+  void (*embeddingBf16)(Context*, float* y, const uint16_t* table, const int32_t* ids, long N, long C);
+  void (*expertsBf16)(Context*, float* y, const ExpertsBuffers* saved, const float* x, const uint16_t* wGateUp, const uint16_t* wDown,
+                      const float* weights, const int32_t* offsets, const int32_t* rows, const int32_t* slots, const ExpertsShape*);
   /** y = e^x. */
   void (*exponential)(Context*, float* y, const float* x, long count);
 };

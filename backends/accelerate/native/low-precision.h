@@ -101,6 +101,17 @@ INLINE bool splitPair(uint32_t* words, long partStride, vf even, vf odd, int par
   return special;
 }
 
+/** As `splitRow` for what is bfloat16 already: the first part is all of it. */
+INLINE bool halfRow(uint32_t* words, long partStride, const uint16_t* x, long count, long paddedCount, int parts) {
+  uint16_t* first = (uint16_t*)words;
+  memcpy(first, x, sizeof(uint16_t) * (size_t)count);
+  memset(first + count, 0, sizeof(uint16_t) * (size_t)(paddedCount - count));
+  bool special = false;
+  for (int q = 1; q < parts; q++) memset(words + q * partStride, 0, sizeof(uint16_t) * (size_t)paddedCount);
+  for (long p = 0; parts > 1 && p < paddedCount; p += W) special |= anyNonFinite(widen(first + p));
+  return special;
+}
+
 INLINE vf loadUpTo(const float* p, long count) {
   return count >= W ? load(p) : count > 0 ? loadPartial(p, count) : vf{};
 }
@@ -111,7 +122,7 @@ static bool packWords(uint32_t* panel, uint32_t* rows, const Product& g, long fi
   const long partStride = words * NR;
   const float* b = g.b + first * g.bRow + column * g.bColumn;
   bool special = false;
-  if (g.bColumn == 1) {
+  if (!g.bHalf && g.bColumn == 1) {
     for (long w = 0; w < words; w++) {
       for (int v = 0; v < NR; v += W) {
         const long p = 2 * w, rest = columns - v;
@@ -125,7 +136,8 @@ static bool packWords(uint32_t* panel, uint32_t* rows, const Product& g, long fi
   const long rowPartStride = NR * words;
   if (columns < NR) memset(rows, 0, sizeof(uint32_t) * rowPartStride * parts);
   for (long j = 0; j < columns; j++) {
-    special |= splitRow(rows + j * words, rowPartStride, b + j * g.bColumn, count, 2 * words, parts);
+    if (g.bHalf) special |= halfRow(rows + j * words, rowPartStride, g.bHalf + (column + j) * g.bColumn + first, count, 2 * words, parts);
+    else special |= splitRow(rows + j * words, rowPartStride, b + j * g.bColumn, count, 2 * words, parts);
   }
   for (int q = 0; q < parts; q++) {
     for (int v = 0; v < NR; v += W) {
@@ -279,7 +291,7 @@ static void plainBlock(const Product& g, Depth depth, long row, long rows, long 
   block.a += row * g.aRow;
   block.c += row * g.ldc;
   for (long j = first; j < last; j += NR) {
-    packPanel(pack, g.b + depth.begin * g.bRow + j * g.bColumn, g.bRow, g.bColumn, depth.count, least(NR, last - j));
+    packColumns(pack, g, depth.begin, depth.count, j, least(NR, last - j));
     tiles(block, depth, j, least(last, j + NR), nullptr, [&](long, long&) { return pack; });
   }
 }
@@ -341,7 +353,7 @@ static void wordColumns(Context* context, int part, const Product& g, long begin
       const long last = least(end, first + NC);
       for (long j = first; j < last; j += NR) {
         float* panel = pack + (j - first) * depth.count;
-        packPanel(panel, g.b + p * g.bRow + j * g.bColumn, g.bRow, g.bColumn, depth.count, least(NR, last - j));
+        packColumns(panel, g, p, depth.count, j, least(NR, last - j));
         for (long i = 0; i < depth.count * NR; i += W) store(panel + i, roundToBf16(load(panel + i)));
       }
       for (long row = 0; row < g.m; row += MR) {

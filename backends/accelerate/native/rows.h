@@ -11,6 +11,18 @@ static void embedding(Context* context, float* y, const float* table, const int3
 }
 
 /** Ids may repeat, so that threads share out the columns and not the rows. */
+static void embeddingBf16(Context* context, float* y, const uint16_t* table, const int32_t* ids, long N, long C) {
+  parallelRows(context, N, N * C, [=](long begin, long end, int) {
+    for (long n = begin; n < end; n++) {
+      const uint16_t* from = table + (long)ids[n] * C;
+      float* to = y + n * C;
+      long i = 0;
+      for (; i + W <= C; i += W) store(to + i, widen(from + i));
+      if (i < C) storePartial(to + i, widenPartial(from + i, C - i), C - i);
+    }
+  });
+}
+
 static void embeddingBackward(Context* context, float* dTable, const float* dy, const int32_t* ids, long N, long C) {
   const int parts = (int)most(1, least(partsFor(context, N * C), (C + W - 1) / W));
   parallel(context, parts, [=](int part) {
