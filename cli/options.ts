@@ -171,6 +171,13 @@ const TRAINING = {
   sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
   learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s, scaled to the optimizer'),
   optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),
+  trainOnly: {
+    kind: 'list',
+    schema: z.array(string).default([]),
+    value: 'PATTERN',
+    defaultText: 'everything',
+    description: 'freeze what is not of this role or name: router, expert, "layers.3.*"; may be repeated',
+  },
   schedule: text(
     string.optional(),
     'NAME[:KEY=VALUE,…]',

@@ -27,6 +27,7 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   sequenceLength: 'sequenceLength',
   learningRate: 'learningRate',
   optimizer: 'optimizer',
+  trainOnly: 'optimizer',
   schedule: 'schedule',
   clip: 'clipNorm',
   seed: 'seed',

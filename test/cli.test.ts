@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { builtinBackends } from '../backends/index.ts';
+import { openSafetensors } from '../core/formats/safetensors.ts';
 import { commandLine, ENVIRONMENT, MAIN, type Outcome } from './support/cli.ts';
 import { FIXTURES, missingData, readJson, ROOT, SHARED_DATA, type Expected } from './support/golden.ts';
 
@@ -469,6 +470,38 @@ test('backends are listed with what they are bound to', async () => {
   }>(['backends']);
   const reference = backends.find(({ name }) => name === 'reference');
   expect(reference).toMatchObject({ usable: true, native: ['gemm'], bound: { threads: 1 } });
+});
+
+describe('training only a part', () => {
+  const weightsOf = (folder: string) => openSafetensors(join(folder, 'model', 'model.safetensors'));
+
+  test('moves the routers and leaves the rest as it is, also when it is resumed', async () => {
+    const [first, second] = [join(scratch, 'whole-model'), join(scratch, 'routers-only')];
+    const made = await gemmoe([...TRAIN, '--steps', '2', '--out', first]);
+    expect(made.code, made.err).toBe(0);
+    const data = ['--data', text, '--backend', 'reference', '--sequence-length', '16', '--batch-size', '2'];
+    const onlyRouters = ['train', ...data, '--init-from', first, '--train-only', 'router', '--out', second];
+    const tuned = await gemmoe([...onlyRouters, '--steps', '3']);
+    expect(tuned.code, tuned.err).toBe(0);
+    const [before, after] = [weightsOf(first), weightsOf(second)];
+    for (const name of before.tensors.keys()) {
+      const isSame = Buffer.compare(before.readRaw(name), after.readRaw(name)) === 0;
+      expect(isSame, name).toBe(!/block_sparse_moe\.gate\.weight$/.test(name));
+    }
+    before.close();
+    after.close();
+    const other = await gemmoe(['train', '--resume', second, '--train-only', 'expert', '--steps', '3']);
+    expect(other.err).toMatch(/--train-only is .*router/);
+  });
+
+  test.each([
+    [['--train-only', 'routr'], /group routr matches no parameter.*roles: .*router/s],
+    [['--train-only', 'router', '--optimizer', 'adamw:groups=head(rate=2)'], /stands beside groups of adamw/],
+  ])('%j is refused', async (args, message) => {
+    const { code, err } = await gemmoe([...TRAIN, '--steps', '1', '--out', join(scratch, 'never'), ...args]);
+    expect(code).not.toBe(0);
+    expect(err).toMatch(message);
+  });
 });
 
 describe('prepare', () => {

@@ -17,7 +17,7 @@ import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
 import { shapeFrom } from '../model-shape.ts';
 import { refuseOtherSettings } from '../resume-check.ts';
-import { learningRateFor, scheduleFor } from '../optimizer-defaults.ts';
+import { learningRateFor, scheduleFor, trainingOnly } from '../optimizer-defaults.ts';
 import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
@@ -98,7 +98,7 @@ export function settingsFrom(context: CommandContext, services: RunServices): { 
     expertCapacity: options.expertCapacity,
     sequenceLength: options.sequenceLength ?? recipe.sequenceLength,
     steps: options.steps ?? 1,
-    optimizer: options.optimizer,
+    optimizer: trainingOnly(options.optimizer, options.trainOnly),
     schedule: options.schedule ?? scheduleFor(options.optimizer, optimizers),
     learningRate: options.learningRate ?? learningRateFor(options.optimizer, optimizers, recipe.learningRate),
     clipNorm: options.clip,
@@ -253,6 +253,7 @@ export const train: Command = {
       'sequenceLength',
       'learningRate',
       'optimizer',
+      'trainOnly',
       'schedule',
       'clip',
     ] as const),
