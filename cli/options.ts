@@ -300,7 +300,9 @@ const FILES = {
     'largest difference of a logit that passes',
     '2e-5; a share of the largest logit where the dump is in 16 bits',
   ),
-  force: flag('replace the model that is there, once the new one is whole'),
+  force: flag(
+    'replace the model that is there, once the new one is whole; train: begin although memory may not suffice',
+  ),
 } as const satisfies Record<string, Option>;
 
 const OTHER = {

@@ -10,10 +10,15 @@ import type {
   StepRecord,
 } from '../core/training/events.ts';
 import { bytes, duration, grouped, printable, scaled, shortRate, table, wrapped } from './format.ts';
+import { liveLine, type Piece, sparkline } from './live-line.ts';
+import { Thinned } from './report/thinned.ts';
+import { TimeLeft } from './time-left.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Weight of the newest step in what is shown smoothed. */
 const SMOOTHING = 0.05;
+/** Points of the curve of losses, up to twice as many. */
+const CURVE_POINTS = 60;
 /** Seconds between plain lines where nothing can be rewritten. */
 const PLAIN_INTERVAL = 10;
 
@@ -39,11 +44,20 @@ export class TrainView implements RunObserver {
   private plan: RunPlan | undefined;
   private readonly loss = new RunningMean();
   private skipped = 0;
-  private readonly milliseconds = new RunningMean();
+  private milliseconds = new RunningMean();
+  private stepsSeen = 0;
+  private validation: number | undefined;
+  private readonly losses = new Thinned(CURVE_POINTS);
+  private timeLeft: TimeLeft | undefined;
+  private readonly maxSeconds: number | undefined;
   private lastPlain = performance.now();
 
-  /** @param onReport called when there is something new worth a report */
-  constructor(terminal: Terminal, onReport: () => void) {
+  /**
+   * @param onReport called when there is something new worth a report
+   * @param maxSeconds wall time that the run ends within
+   */
+  constructor(terminal: Terminal, onReport: () => void, maxSeconds?: number) {
+    this.maxSeconds = maxSeconds;
     this.terminal = terminal;
     this.onReport = onReport;
   }
@@ -55,6 +69,7 @@ export class TrainView implements RunObserver {
 
   planned(plan: RunPlan): void {
     this.plan = plan;
+    this.timeLeft = new TimeLeft(plan, this.maxSeconds);
     for (const line of planLines(plan)) this.terminal.print(line);
     for (const note of plan.notes) this.terminal.print(`note: ${note}`);
     this.terminal.print();
@@ -63,6 +78,8 @@ export class TrainView implements RunObserver {
   record(record: RunRecord): void {
     if (record.kind === 'step') this.step(record);
     else if (record.kind === 'evaluation') {
+      this.timeLeft?.validated(record.windows);
+      this.validation = record.loss;
       this.terminal.print(evaluationLine(record));
       this.onReport();
     } else if (record.kind === 'sample' && record.step < (this.plan?.steps ?? 0)) this.sample(record);
@@ -70,31 +87,51 @@ export class TrainView implements RunObserver {
 
   private step(record: StepRecord): void {
     if (record.skipped) this.skipped++;
-    else this.loss.add(record.loss);
+    else {
+      this.loss.add(record.loss);
+      this.losses.add([record.loss]);
+    }
+    // the first step also compiles the kernels
+    if (++this.stepsSeen === 2) this.milliseconds = new RunningMean();
     this.milliseconds.add(record.milliseconds);
-    if (this.terminal.isInteractive) return this.terminal.live(this.progress(record));
+    this.timeLeft?.stepped(record.milliseconds);
+    if (this.terminal.isInteractive) return this.terminal.live(this.progress(record, this.terminal.columns - 1));
     const now = performance.now();
     if (now - this.lastPlain < PLAIN_INTERVAL * 1000) return;
     this.lastPlain = now;
-    this.terminal.print(this.progress(record));
+    this.terminal.print(this.progress(record, Infinity));
   }
 
-  private progress(record: StepRecord): string {
+  /** Training losses so far, oldest first, in bounded number. */
+  curve(): number[] {
+    return this.losses.column(0, 5);
+  }
+
+  private progress(record: StepRecord, columns: number): string {
     const { step, learningRate } = record;
     const { steps = step, tokensPerStep = 0 } = this.plan ?? {};
     if (step === steps && this.terminal.isInteractive) return `step ${step}/${steps}  validating on all held-out text…`;
-    const rate = (1000 * tokensPerStep) / this.milliseconds.value;
-    const left = ((steps - step) * this.milliseconds.value) / 1000;
-    const parts = [
-      `step ${step}/${steps}`,
-      `loss ${this.loss.value.toFixed(3)}`,
-      `lr ${learningRate.toExponential(1)}`,
-      ...(this.skipped > 0 ? [`${this.skipped} skipped`] : []),
-      ...routingParts(record),
-      `${grouped(rate)} tokens/s`,
-      `${duration(left)} left`,
+    const milliseconds = this.milliseconds.value;
+    const left = this.timeLeft?.seconds(step, milliseconds) ?? 0;
+    const pieces = [
+      { text: `step ${step}/${steps}`, importance: 9 },
+      { text: `loss ${this.loss.value.toFixed(3)}`, importance: 8 },
+      ...(this.validation === undefined ? [] : [{ text: `val ${this.validation.toFixed(3)}`, importance: 5 }]),
+      { text: `lr ${learningRate.toExponential(1)}`, importance: 1 },
+      ...(this.skipped > 0 ? [{ text: `${this.skipped} skipped`, importance: 4 }] : []),
+      ...routingParts(record).map((text, i) => ({ text, importance: i === 0 ? 2 : 3 })),
+      { text: `${grouped((1000 * tokensPerStep) / milliseconds)} tokens/s`, importance: 6 },
+      ...this.utilisation(milliseconds),
+      { text: `${duration(left)} left`, importance: 7 },
     ];
-    return parts.join('  ');
+    return liveLine(pieces, columns, columns === Infinity ? [] : this.curve());
+  }
+
+  private utilisation(milliseconds: number): Piece[] {
+    const { peakRate = null, flopsPerStep = 0 } = this.plan ?? {};
+    if (peakRate === null) return [];
+    const share = (1000 * flopsPerStep) / milliseconds / peakRate;
+    return [{ text: `MFU ${(100 * share).toFixed(0)}%`, importance: 5 }];
   }
 
   private sample({ prompt, text }: SampleRecord): void {
@@ -131,7 +168,11 @@ export function planLines(plan: RunPlan): string[] {
   const rows = [
     ['model', `${grouped(parameters.total)} parameters, ${grouped(parameters.active)} active`],
     ['memory', `${bytes(memory.total)}: weights ${bytes(memory.weights)}, gradients ${bytes(memory.gradients)},`],
-    ['', `optimizer ${bytes(memory.optimizer)}, activations ${bytes(memory.activations)}`],
+    [
+      '',
+      `optimizer ${bytes(memory.optimizer)}, activations ${bytes(memory.activations)}` +
+        (plan.memoryLimit === null ? '' : `; ${bytes(plan.memoryLimit)} there`),
+    ],
     ['data', `${grouped(plan.trainingTokens)} tokens to train on, ${grouped(plan.validationTokens)} held out`],
     [
       'steps',
@@ -142,6 +183,17 @@ export function planLines(plan: RunPlan): string[] {
       `${plan.recipe.optimizer}, ${plan.recipe.schedule}, learning rate ${shortRate(plan.recipe.learningRate)}`,
     ],
     ['cost', `${scaled(plan.flopsPerStep, 'G')}FLOP a step, ${scaled(plan.flopsPerStep * plan.steps, 'G')}FLOP in all`],
+    ...(plan.expectedSeconds === null
+      ? []
+      : [['time', `about ${duration(plan.expectedSeconds)}, by steps that were timed; last validation included`]]),
+    ...(plan.peakRate === null
+      ? []
+      : [
+          [
+            'peak',
+            `${scaled(plan.peakRate, 'G')}FLOP/s in products, measured; MFU is a step’s share of it`,
+          ],
+        ]),
     [
       'backend',
       `${backend.name}: ${backend.vendor} ${backend.version}, ${backend.instructionSet}, ${threads(backend.threads)}`,
@@ -152,7 +204,7 @@ export function planLines(plan: RunPlan): string[] {
 }
 
 /** What stands at the end of a finished run. */
-export function summaryLines(summary: RunSummary, columns: number): string[] {
+export function summaryLines(summary: RunSummary, columns: number, curve: readonly number[] = []): string[] {
   const { validation, bestValidation, sample, trainingLoss } = summary;
   if (!validation) return [];
   const best = bestValidation && bestValidation.step !== validation.step ? bestValidation : null;
@@ -165,6 +217,7 @@ export function summaryLines(summary: RunSummary, columns: number): string[] {
     ...(summary.skipped > 0 ? [['overflowed', `${grouped(summary.skipped)} steps, skipped`]] : []),
     ...(summary.spikes > 0 ? [['spikes', `${grouped(summary.spikes)} steps, skipped`]] : []),
     ['training loss', `${trainingLoss?.toFixed(4)} over the last steps`],
+    ...(curve.length > 1 ? [['', `${curve[0].toFixed(2)} ${sparkline(curve, 40)} ${curve.at(-1)?.toFixed(2)}`]] : []),
     [
       'trained',
       `${grouped(summary.tokens)} tokens in ${grouped(summary.steps)} steps; ${duration(summary.seconds)} in this process`,

@@ -19,7 +19,7 @@ function* records(count: number, scale: number, validation: number, layers = 3):
   for (let step = 1; step <= count; step++) {
     yield {
       ...{ kind: 'step', step, loss: scale / step, auxLoss: null, zLoss: null, gradientNorm: 1, learningRate: 0.01 },
-      ...{ epoch: 0, tokens: 32 * step, skipped: false, spike: false, lossScale: null, biasSpread: [] },
+      ...{ epoch: 0, tokens: 32 * step, skipped: false, spike: false, mfu: null, lossScale: null, biasSpread: [] },
       expertLoad: Array.from({ length: layers }, () => [0.75, 0.25, 0, 0]),
       routerEntropy: Array.from({ length: layers }, () => 0.5),
       droppedRows: Array.from({ length: layers }, () => 0),

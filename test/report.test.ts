@@ -59,6 +59,7 @@ const step = (number: number, experts: number): StepRecord => ({
   biasSpread: [],
   skipped: false,
   spike: false,
+  mfu: null,
   lossScale: null,
   milliseconds: 5,
 });

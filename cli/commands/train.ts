@@ -10,6 +10,7 @@ import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import type { RunSummary } from '../../core/training/events.ts';
 import { planRun, resume, type ResumeOptions, train as trainRun } from '../../core/training/run.ts';
 import { readRunSettings } from '../../core/training/run-folder.ts';
+import { measurePeakRate } from '../../core/training/peak-rate.ts';
 import { allOf } from '../../core/training/observers.ts';
 import { TensorBoardLog, tensorBoardFolder } from '../../core/training/tensorboard.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
@@ -21,6 +22,7 @@ import { learningRateFor, scheduleFor, trainingOnly } from '../optimizer-default
 import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
+import { memoryOfProcess } from '../memory.ts';
 import { startServices } from '../services.ts';
 import { printCommand, type Terminal } from '../terminal.ts';
 import { planLines, summaryLines, TrainView } from '../train-view.ts';
@@ -142,10 +144,19 @@ function withStored(options: OptionValues, stored: RunSettings): OptionValues {
   return { ...options, backend, plugin: [...new Set([...stored.plugins, ...options.plugin])] };
 }
 
+/** What holds a run in bounds: time, memory, and how fast this machine multiplies. */
+function boundsOf({ options }: CommandContext, { backend, kernels }: RunServices, { precision }: RunSettings) {
+  const products = precision === 'bf16' ? (backend.bf16 ?? kernels) : kernels;
+  return {
+    maxSeconds: options.maxTime,
+    memoryLimit: options.force ? undefined : memoryOfProcess(),
+    peakRate: measurePeakRate(products),
+  };
+}
+
 /** What a resumed run may do otherwise than it was made to. */
 function changesOf({ options, flagged }: CommandContext): ResumeOptions {
   return {
-    maxSeconds: options.maxTime,
     ...(options.steps !== undefined && { steps: options.steps }),
     ...(flagged.includes('patience') && { patience: options.patience }),
     ...(flagged.includes('minDelta') && { minDelta: options.minDelta }),
@@ -191,7 +202,7 @@ const REASONS = {
   time: 'stopped because the time was up',
 } as const;
 
-function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCode {
+function finish(summary: RunSummary, { terminal, cwd }: CommandContext, view: TrainView): ExitCode {
   const folder = relative(cwd, summary.runDirectory) || '.';
   const shown = folder.startsWith('..') ? summary.runDirectory : folder;
   terminal.result(summary);
@@ -199,7 +210,7 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext): ExitCod
     printCommand(terminal, `stopped after step ${summary.steps}, saved. Go on with`, `train --resume ${shown}`);
     return 130;
   }
-  for (const line of summaryLines(summary, terminal.columns)) terminal.print(line);
+  for (const line of summaryLines(summary, terminal.columns, view.curve())) terminal.print(line);
   if (summary.stoppedBy !== null) {
     terminal.print();
     printCommand(
@@ -222,7 +233,7 @@ async function startNew(context: CommandContext, services: RunServices): Promise
   const { settings, name } = settingsFrom(context, services);
   const directory = resolve(cwd, options.out ?? join('runs', `${name}-${timestamp()}`));
   const seconds = options.duration ?? Math.min(DEFAULT_DURATION, options.maxTime ?? Infinity);
-  const horizon = { ...(options.steps === undefined && { seconds }), maxSeconds: options.maxTime };
+  const horizon = { ...(options.steps === undefined && { seconds }), ...boundsOf(context, services, settings) };
   if (options.dryRun) {
     const plan = await planRun(settings, directory, services, horizon);
     for (const line of planLines(plan)) terminal.print(line);
@@ -231,14 +242,14 @@ async function startNew(context: CommandContext, services: RunServices): Promise
     return 0;
   }
   const report = reporterOf(directory, terminal);
-  const view = new TrainView(terminal, report);
+  const view = new TrainView(terminal, report, options.maxTime);
   using events = options.tensorboard ? new TensorBoardLog() : undefined;
   view.preparing();
   const observer = allOf(events ? [view, events] : [view]);
   const summary = await trainRun(settings, directory, services, observer, { signal, ...horizon });
   terminal.clearLive();
   report();
-  return finish(summary, context);
+  return finish(summary, context, view);
 }
 
 export const train: Command = {
@@ -263,7 +274,7 @@ export const train: Command = {
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss', 'auxLossReduction'] as const),
     ...(['evalInterval', 'evalWindows', 'sampleInterval', 'samplePrompt', 'saveInterval', 'keepLast'] as const),
-    ...(['patience', 'minDelta', 'maxTime', 'skipSpikes', 'tensorboard'] as const),
+    ...(['patience', 'minDelta', 'maxTime', 'skipSpikes', 'tensorboard', 'force'] as const),
     ...(['seed', 'backend', 'plugin'] as const),
   ],
   examples: [
@@ -285,14 +296,18 @@ export const train: Command = {
     using services = await startServices({ ...context, options: withStored(options, stored) });
     refuseOtherSettings(stored, settingsFrom(context, services).settings, context.flagged, directory);
     const report = reporterOf(directory, terminal);
-    const view = new TrainView(terminal, report);
+    const view = new TrainView(terminal, report, options.maxTime);
     const hasEvents = options.tensorboard || existsSync(tensorBoardFolder(directory));
     using events = hasEvents ? new TensorBoardLog() : undefined;
     view.preparing();
     const observer = allOf(events ? [view, events] : [view]);
-    const summary = await resume(directory, services, observer, { signal, ...changesOf(context) });
+    const summary = await resume(directory, services, observer, {
+      signal,
+      ...changesOf(context),
+      ...boundsOf(context, services, stored),
+    });
     terminal.clearLive();
     report();
-    return finish(summary, context);
+    return finish(summary, context, view);
   },
 };

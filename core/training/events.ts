@@ -24,11 +24,19 @@ export interface RunPlan {
   readonly tokens: number;
   readonly trainingTokens: number;
   readonly validationTokens: number;
+  /** Windows of a validation over all of them. */
+  readonly validationWindows: number;
   readonly epochs: number;
   readonly backend: { readonly name: string } & BackendDescription;
   readonly runDirectory: string;
   /** Step that a resumed run continues after; 0 for a new one. */
   readonly resumedAt: number;
+  /** Wall time of the whole run, from steps that were timed and thrown away; null where none were. */
+  readonly expectedSeconds: number | null;
+  /** Floating-point operations a second of the backend's best product, measured before the run; null where it was not. */
+  readonly peakRate: number | null;
+  /** Bytes that the process may have; null where nobody said. */
+  readonly memoryLimit: number | null;
   /** Things the user should know before it starts, a sentence each. */
   readonly notes: readonly string[];
 }
@@ -67,6 +75,8 @@ export interface StepRecord {
   readonly biasSpread: readonly number[];
   /** Wall time of the step. */
   readonly milliseconds: number;
+  /** Model FLOPs utilisation: the step's operations as `RunPlan` counts them, a second, over `peakRate`; null where that is. */
+  readonly mfu: number | null;
 }
 
 /** One pass over the validation split, or the part of it that `evalWindows` names. */

@@ -1,6 +1,7 @@
 // What a run will cost, from its settings alone.
 
 import type { MatmulBackend } from '../backend.ts';
+import { validationWindows } from '../data/batches.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { activeParameters, parameterCounts, totalParameters } from '../model/parameter-counts.ts';
 import { MixedPrecision } from '../model/mixed-precision.ts';
@@ -39,24 +40,40 @@ export interface Planned {
   readonly optimizerBytes: number;
   readonly resumedAt: number;
   readonly notes: readonly string[];
+  /** Of the whole run; null where no steps were timed. */
+  readonly expectedSeconds: number | null;
+  /** Operations a second that the backend reaches at best; null where that was not measured. */
+  readonly peakRate: number | null;
+  /** Bytes that the process may have; null where nobody said. */
+  readonly memoryLimit: number | null;
 }
 
+/** What the memory of a run follows from. */
+export type Sized = Pick<Planned, 'settings' | 'model' | 'backend' | 'optimizerBytes'>;
+
 /** Bytes of the weights' copies in 16-bit precision, which are held as float32. */
-function roundedBytes({ settings, model, backend }: Planned): number {
+function roundedBytes({ settings, model, backend }: Sized): number {
   const { precision: format, keepF32: keep } = settings;
   if (format === 'f32') return 0;
   const mixed = new MixedPrecision(model.parameters, model.kernels, { format, keep, native: backend.bf16 });
   return mixed.bytesFor(model.parameters, model.config.tieEmbeddings);
 }
 
+/** Bytes that training holds. */
+export function memoryOf(sized: Sized): RunPlan['memory'] {
+  const { settings, model, optimizerBytes: optimizer } = sized;
+  const { batchSize, sequenceLength, checkpointEvery, routerJitter } = settings;
+  const gradients = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
+  const weights = gradients + roundedBytes(sized);
+  const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery, routerJitter > 0);
+  return { weights, gradients, optimizer, activations, total: weights + gradients + optimizer + activations };
+}
+
 /** The plan of a run whose parts exist. */
 export function planOf(planned: Planned): RunPlan {
-  const { settings, corpus, model, optimizerBytes, backend } = planned;
-  const { batchSize, sequenceLength, steps, checkpointEvery, routerJitter } = settings;
+  const { settings, corpus, model, backend } = planned;
+  const { sequenceLength, steps } = settings;
   const { optimizer, schedule, learningRate } = settings;
-  const values = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
-  const weights = values + roundedBytes(planned);
-  const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery, routerJitter > 0);
   const tokensPerStep = sequencesPerStep(settings) * sequenceLength;
   return {
     parameters: {
@@ -64,13 +81,7 @@ export function planOf(planned: Planned): RunPlan {
       active: activeParameters(model.config),
       byPart: parameterCounts(model.config),
     },
-    memory: {
-      weights,
-      gradients: values,
-      optimizer: optimizerBytes,
-      activations,
-      total: weights + values + optimizerBytes + activations,
-    },
+    memory: memoryOf(planned),
     flopsPerStep: tokensPerStep * trainingFlopsPerToken(model.config, sequenceLength),
     steps,
     tokensPerStep,
@@ -78,10 +89,14 @@ export function planOf(planned: Planned): RunPlan {
     tokens: steps * tokensPerStep,
     trainingTokens: corpus.train.length,
     validationTokens: corpus.validation.length,
+    validationWindows: validationWindows(corpus.validation, sequenceLength).count,
     epochs: (steps * tokensPerStep) / corpus.train.length,
     backend: { name: backend.name, ...backend.describe() },
     runDirectory: planned.runDirectory,
     resumedAt: planned.resumedAt,
+    expectedSeconds: planned.expectedSeconds,
+    peakRate: planned.peakRate,
+    memoryLimit: planned.memoryLimit,
     notes: planned.notes,
   };
 }

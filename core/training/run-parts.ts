@@ -18,8 +18,10 @@ import type {
   SchedulerContribution,
 } from '../plugin.ts';
 import type { Registry } from '../registry.ts';
+import { expectedSeconds, FORWARD_SHARE, stepsThatFit, timeSteps } from './calibration.ts';
 import { withEma } from './ema.ts';
-import { stateBytes } from './plan.ts';
+import { fits, refuseTooLarge } from './memory-limit.ts';
+import { memoryOf, stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
 import { samplePrompts } from './run-samples.ts';
 import { type RunSettings, sequencesPerStep, withIntervals } from './settings.ts';
@@ -45,23 +47,39 @@ export interface RunParts {
   readonly optimizer: Optimizer;
   readonly schedule: Schedule;
   readonly sampler: BatchSampler;
+  /** Of the whole run, where steps were timed. */
+  readonly expectedSeconds: number | null;
 }
 
-/**
- * Opens the data and makes everything that training needs; nothing is written.
- * @param seconds chooses `steps` so that the run takes about this long
- * @param checkpoint directory that the weights come from; the optimizer's state is left to the caller
- */
+/** What steps are timed with. */
+type Timed = Pick<RunParts, 'services' | 'model' | 'sampler'> & { readonly settings: RunSettings };
+
+export interface AssembleOptions {
+  /** Chooses `steps` so that the run takes about this long. */
+  readonly seconds?: number | undefined;
+  /** Directory that the weights come from; the optimizer's state is left to the caller. */
+  readonly checkpoint?: string | undefined;
+  /** Bytes that the process may have; a run that needs more is refused before it takes them. */
+  readonly memoryLimit?: number | undefined;
+  /** Times steps even where their number is given. */
+  readonly isTimed?: boolean;
+}
+
+/** Opens the data and makes everything that training needs; nothing is written. */
 export async function assembleRun(
   wanted: RunSettings,
   services: RunServices,
-  seconds: number | undefined,
-  checkpoint?: string,
+  options: AssembleOptions = {},
 ): Promise<RunParts> {
+  const { seconds, checkpoint, memoryLimit, isTimed = false } = options;
   const draft = parseRunSettings(wanted);
   const corpus = await openCorpus(draft);
   try {
     const from = checkpoint ?? draft.initFrom;
+    if (memoryLimit !== undefined) {
+      const sizes = sizesOf(draft, services, corpus, from);
+      refuseTooLarge(memoryOf({ ...sizes, backend: services.backend }), memoryLimit);
+    }
     const load = (path: string) => loadModel(path, services.kernels, { selectionBias: draft.routerBias > 0 });
     const { model, original } = from
       ? load(from)
@@ -73,15 +91,23 @@ export async function assembleRun(
     checkStep(settings, model);
     samplePrompts(settings, corpus);
     const sampler = createSampler(settings, corpus);
-    if (seconds !== undefined) {
-      settings = { ...settings, steps: calibrateSteps(settings, services, model, sampler, corpus, seconds) };
+    let expected: number | null = null;
+    if (seconds !== undefined || isTimed) {
+      const time = timeStepsOf({ settings, services, model, sampler }, seconds ?? DEFAULT_HORIZON);
+      const validation = validationTime(settings, corpus, time);
+      const steps = seconds === undefined ? settings.steps : stepsThatFit(seconds, time, validation);
+      settings = { ...settings, steps };
+      expected = expectedSeconds(steps, time, validation);
       // the throw-away steps have moved the weights
       if (from) model.parameters.copyFrom(load(from).model.parameters);
       else model.initialise(settings.seed);
     }
     const optimizer = createOptimizer(settings, services, model.parameters);
     const schedule = createSchedule(settings, services);
-    return { settings: withIntervals(settings), services, corpus, model, original, optimizer, schedule, sampler };
+    return {
+      ...{ settings: withIntervals(settings), services, corpus, model, original, optimizer, schedule, sampler },
+      expectedSeconds: expected,
+    };
   } catch (error) {
     corpus.close();
     throw error;
@@ -90,6 +116,8 @@ export async function assembleRun(
 
 /** Weights of a model that a plan may make to time its steps: 256 MiB in float32. */
 const TIMED_PARAMETERS = 2 ** 26;
+/** Seconds of a run whose length nobody said: timing its steps takes a share of them. */
+const DEFAULT_HORIZON = 40;
 
 /** What a plan shows of a run. */
 export interface RunOutline {
@@ -97,6 +125,7 @@ export interface RunOutline {
   readonly corpus: Corpus;
   readonly model: Transformer;
   readonly optimizerBytes: number;
+  readonly expectedSeconds: number | null;
   readonly notes: readonly string[];
 }
 
@@ -104,34 +133,46 @@ export interface RunOutline {
 export async function outlineRun(
   wanted: RunSettings,
   services: RunServices,
-  seconds: number | undefined,
+  { seconds, memoryLimit = Infinity }: Pick<AssembleOptions, 'seconds' | 'memoryLimit'> = {},
 ): Promise<RunOutline> {
   const draft = parseRunSettings(wanted);
   const corpus = await openCorpus(draft);
   try {
-    const { initFrom } = draft;
-    const config = initFrom ? readModelConfig(initFrom).config : withVocabulary(draft, corpus).model;
-    const model = new Transformer(config, services.kernels);
-    checkVocabulary(model, corpus, initFrom);
-    const settings = { ...draft, model: model.config };
-    checkLength(settings);
-    checkStep(settings, model);
+    const sizes = sizesOf(draft, services, corpus, draft.initFrom);
+    const { settings, model } = sizes;
     samplePrompts(settings, corpus);
     createSampler(settings, corpus);
     createSchedule(settings, services);
-    const optimizerBytes = estimateStateBytes(settings, services, model);
-    if (seconds === undefined) return { settings, corpus, model, optimizerBytes, notes: [] };
-    if (model.parameters.total <= TIMED_PARAMETERS) {
-      const run = await assembleRun(draft, services, seconds);
-      run.corpus.close();
-      return { settings: run.settings, corpus, model, optimizerBytes, notes: [] };
+    if (!fits(memoryOf({ ...sizes, backend: services.backend }), memoryLimit)) {
+      return {
+        ...sizes,
+        corpus,
+        expectedSeconds: null,
+        notes: ['this needs more memory than there is: it is refused'],
+      };
     }
-    const notes = [`a model of this size is not timed for a plan: shown for ${settings.steps} step; give --steps`];
-    return { settings, corpus, model, optimizerBytes, notes };
+    if (model.parameters.total <= TIMED_PARAMETERS) {
+      const run = await assembleRun(draft, services, { seconds, isTimed: true });
+      run.corpus.close();
+      return { ...sizes, settings: run.settings, corpus, expectedSeconds: run.expectedSeconds, notes: [] };
+    }
+    const shown = seconds === undefined ? '' : `: shown for ${settings.steps} step; give --steps`;
+    return { ...sizes, corpus, expectedSeconds: null, notes: [`a model of this size is not timed for a plan${shown}`] };
   } catch (error) {
     corpus.close();
     throw error;
   }
+}
+
+/** A model without its weights, and what its optimizer would hold. @throws GemmoeError for settings that do not fit it */
+function sizesOf(draft: RunSettings, services: RunServices, corpus: Corpus, from: string | null) {
+  const config = from ? readModelConfig(from).config : withVocabulary(draft, corpus).model;
+  const model = new Transformer(config, services.kernels);
+  checkVocabulary(model, corpus, from);
+  const settings = { ...draft, model: model.config };
+  checkLength(settings);
+  checkStep(settings, model);
+  return { settings, model, optimizerBytes: estimateStateBytes(settings, services, model) };
 }
 
 /** Longest side of the tensors that an optimizer's state is measured on. */
@@ -244,44 +285,22 @@ function checkedSchedule(name: string, schedule: Schedule): Schedule {
   return momentum ? Object.assign(rateOf, { momentum }) : rateOf;
 }
 
-/** Steps that are timed at most; fewer when they take more than a share of the run. */
-const CALIBRATION_STEPS = 20;
-const CALIBRATION_SHARE = 0.05;
-/** Share of the time that is kept for training, however long validation takes. */
-const LEAST_TRAINING = 0.3;
-/** A forward pass takes about this share of a training step. */
-const FORWARD = 1 / 3;
-/** What validations at intervals, samples and checkpoints take, as a share of training. */
-const OVERHEAD = 0.1;
-
-/** Steps that fit `seconds` with the last validation behind them, by the median of a few that are thrown away. */
-function calibrateSteps(
-  settings: RunSettings,
-  services: RunServices,
-  model: Transformer,
-  sampler: BatchSampler,
-  corpus: Corpus,
-  seconds: number,
-): number {
-  const { batchSize, sequenceLength } = settings;
+/** Milliseconds of a step, by a few that move the weights a little. */
+function timeStepsOf(run: Timed, seconds: number): number {
+  const { settings, services, model, sampler } = run;
   const optimizer = createOptimizer(settings, services, model.parameters);
   const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings, services));
   const { ids, targets } = batchBuffers(settings);
-  const times: number[] = [];
-  const begin = performance.now();
-  for (let step = 1; step <= CALIBRATION_STEPS; step++) {
-    const start = performance.now();
+  return timeSteps((step) => {
     sampler.fill(step, ids, targets);
-    trainer.step(ids, targets, batchSize, sequenceLength);
-    times.push(performance.now() - start);
-    if (performance.now() - begin > CALIBRATION_SHARE * seconds * 1000) break;
-  }
-  // the first ones also compile the kernels
-  const warm = times.slice(Math.floor(times.length / 2)).sort((a, b) => a - b);
-  const median = warm[Math.floor(warm.length / 2)];
-  const validation = (corpus.validation.length / ids.length) * median * FORWARD;
-  const budget = Math.max(LEAST_TRAINING * seconds * 1000, seconds * 1000 - validation) * (1 - OVERHEAD);
-  return Math.max(10, Math.floor(budget / median / 10) * 10);
+    trainer.step(ids, targets, settings.batchSize, settings.sequenceLength);
+  }, seconds);
+}
+
+/** Milliseconds of the last validation, about. */
+function validationTime(settings: RunSettings, corpus: Corpus, stepMilliseconds: number): number {
+  const rows = sequencesPerStep(settings) * settings.sequenceLength;
+  return (corpus.validation.length / rows) * stepMilliseconds * FORWARD_SHARE;
 }
 
 /** What the settings say about how a step is computed. */

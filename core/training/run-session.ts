@@ -18,7 +18,7 @@ import {
 import type { Deadline } from './deadline.ts';
 import { afterValidation, isPatienceOver, NO_VALIDATION } from './early-stopping.ts';
 import { evaluateSource, nextTurn } from './evaluate.ts';
-import type { EvaluationRecord, RunObserver, RunRecord, RunSummary } from './events.ts';
+import type { EvaluationRecord, RunObserver, RunPlan, RunRecord, RunSummary } from './events.ts';
 import { MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
 import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
@@ -33,6 +33,19 @@ const MAX_BIGRAM_TOKENS = 20_000_000;
 const SHORT_SAMPLE_TOKENS = 160;
 const LONG_SAMPLE_TOKENS = 1200;
 
+/** Where a run takes place, and what watches and ends it. */
+export interface Surroundings {
+  readonly runDirectory: string;
+  readonly observer: RunObserver;
+  readonly deadline: Deadline;
+  readonly signal: AbortSignal | undefined;
+  readonly peakRate: number | undefined;
+  readonly memoryLimit: number | undefined;
+  readonly checkpoint?: string | undefined;
+  /** What a resumed run was planned for. */
+  readonly plannedSteps?: number;
+}
+
 /** Trains, validates, samples and saves, and tells the observer. */
 export class RunSession {
   private readonly parts: RunParts;
@@ -44,28 +57,28 @@ export class RunSession {
   private readonly notes: string[] = [];
   private readonly started = performance.now();
   private readonly deadline: Deadline;
+  private readonly peakRate: number | null;
+  private readonly memoryLimit: number | null;
+  private plan: RunPlan | undefined;
   private savedStep = -1;
 
-  constructor(
-    run: RunParts,
-    directory: string,
-    checkpoint: string | undefined,
-    observer: RunObserver,
-    deadline: Deadline,
-  ) {
-    this.deadline = deadline;
+  constructor(run: RunParts, surroundings: Surroundings) {
+    const { runDirectory, observer, deadline, peakRate, memoryLimit, checkpoint } = surroundings;
     this.parts = run;
-    this.directory = directory;
+    this.directory = runDirectory;
     this.observer = observer;
+    this.deadline = deadline;
+    this.peakRate = peakRate ?? null;
+    this.memoryLimit = memoryLimit ?? null;
     this.state = checkpoint ? this.restore(checkpoint) : this.freshState();
     this.trainer = new Trainer(run.model, run.optimizer, run.schedule, {
       ...trainerOptions(run.settings, run.services),
       step: this.state.step,
       state: this.state.trainer,
     });
-    pruneCheckpoints(directory, run.settings.keepLast, this.state.best?.step);
+    pruneCheckpoints(runDirectory, run.settings.keepLast, this.state.best?.step);
     recoverDirectory(this.modelDirectory);
-    this.log = new MetricsLog(directory, this.state.metricsBytes);
+    this.log = new MetricsLog(runDirectory, this.state.metricsBytes);
   }
 
   private get modelDirectory(): string {
@@ -132,16 +145,17 @@ export class RunSession {
         `the run was planned for ${plannedSteps} steps: with ${settings.steps} its schedule is another one`,
       );
     }
-    this.observer.planned(
-      planOf({
-        ...this.parts,
-        backend: this.parts.services.backend,
-        optimizerBytes: stateBytes(this.parts.optimizer),
-        runDirectory: this.directory,
-        resumedAt: this.state.step,
-        notes: this.notes,
-      }),
-    );
+    this.plan = planOf({
+      ...this.parts,
+      backend: this.parts.services.backend,
+      optimizerBytes: stateBytes(this.parts.optimizer),
+      runDirectory: this.directory,
+      resumedAt: this.state.step,
+      notes: this.notes,
+      peakRate: this.peakRate,
+      memoryLimit: this.memoryLimit,
+    });
+    this.observer.planned(this.plan);
   }
 
   /** Takes the remaining steps, validates, and writes the model. */
@@ -207,7 +221,14 @@ export class RunSession {
       lossScale: done.lossScale,
       biasSpread: this.parts.model.selectionBiasSpread(),
       milliseconds,
+      mfu: this.utilisation(milliseconds),
     });
+  }
+
+  /** Share of what the backend can do that a step of so many milliseconds did; null where that is not known. */
+  private utilisation(milliseconds: number): number | null {
+    if (this.peakRate === null || !this.plan) return null;
+    return (1000 * this.plan.flopsPerStep) / milliseconds / this.peakRate;
   }
 
   private async afterStep(): Promise<void> {

@@ -15,7 +15,7 @@ import type { RunObserver, RunPlan, RunSummary } from './events.ts';
 import { planOf } from './plan.ts';
 import { createRunDirectory, readRunSettings, refuseUsedDirectory, writeRunSettings } from './run-folder.ts';
 import { assembleRun, outlineRun, type RunParts, type RunServices } from './run-parts.ts';
-import { RunSession } from './run-session.ts';
+import { RunSession, type Surroundings } from './run-session.ts';
 import type { RunSettings } from './settings.ts';
 
 export interface TrainOptions {
@@ -25,17 +25,19 @@ export interface TrainOptions {
   readonly seconds?: number;
   /** Wall time that the call ends within, last validation and checkpoint included; the run can be resumed. */
   readonly maxSeconds?: number | undefined;
+  /** Bytes that the process may have: a run that needs more is refused before it takes them. */
+  readonly memoryLimit?: number | undefined;
+  /** What `measurePeakRate` found; utilisation is recorded with it. */
+  readonly peakRate?: number | undefined;
 }
 
-export interface ResumeOptions {
+export interface ResumeOptions extends Pick<TrainOptions, 'maxSeconds' | 'memoryLimit' | 'peakRate'> {
   readonly signal?: AbortSignal;
   /** A new last step; the schedule then differs from that of the steps already taken. */
   readonly steps?: number;
   /** Of early stopping, in place of the run's: a run that has ended so goes on when they grow, or are 0. */
   readonly patience?: number;
   readonly minDelta?: number;
-  /** Wall time that the call ends within, last validation and checkpoint included. */
-  readonly maxSeconds?: number | undefined;
 }
 
 /**
@@ -52,10 +54,11 @@ export async function train(
 ): Promise<RunSummary> {
   refuseUsedDirectory(runDirectory);
   const deadline = new Deadline(options.maxSeconds);
-  const run = await assembleRun(settings, services, options.seconds);
+  const { seconds, memoryLimit, peakRate, signal } = options;
+  const run = await assembleRun(settings, services, { seconds, memoryLimit });
   try {
     createRunDirectory(runDirectory, run.settings);
-    return await runSteps(run, { runDirectory, observer, deadline, signal: options.signal });
+    return await runSteps(run, { runDirectory, observer, deadline, signal, peakRate, memoryLimit });
   } finally {
     run.corpus.close();
   }
@@ -69,10 +72,12 @@ export async function planRun(
   options: TrainOptions = {},
 ): Promise<RunPlan> {
   refuseUsedDirectory(runDirectory);
-  const outline = await outlineRun(settings, services, options.seconds);
+  const outline = await outlineRun(settings, services, options);
   outline.corpus.close();
   const notes = [...outline.notes, ...(options.maxSeconds === undefined ? [] : [timeNote(options.maxSeconds)])];
-  return planOf({ ...outline, notes, backend: services.backend, runDirectory, resumedAt: 0 });
+  const peakRate = options.peakRate ?? null;
+  const memoryLimit = options.memoryLimit ?? null;
+  return planOf({ ...outline, notes, backend: services.backend, runDirectory, resumedAt: 0, peakRate, memoryLimit });
 }
 
 /**
@@ -91,10 +96,21 @@ export async function resume(
   const settings = { ...stored, steps, patience, minDelta };
   const checkpoint = latestCheckpoint(runDirectory);
   if (checkpoint) refuseShorterRun(checkpoint, settings.steps);
-  const run = await assembleRun(settings, services, undefined, checkpoint);
+  const { memoryLimit, peakRate } = options;
+  const run = await assembleRun(settings, services, { checkpoint, memoryLimit });
   try {
     if (JSON.stringify(settings) !== JSON.stringify(stored)) writeRunSettings(runDirectory, settings);
-    return await runSteps(run, { runDirectory, observer, deadline, signal, checkpoint, plannedSteps: stored.steps });
+    const plannedSteps = stored.steps;
+    return await runSteps(run, {
+      runDirectory,
+      observer,
+      deadline,
+      signal,
+      peakRate,
+      memoryLimit,
+      checkpoint,
+      plannedSteps,
+    });
   } finally {
     run.corpus.close();
   }
@@ -122,21 +138,10 @@ function refuseShorterRun(checkpoint: string, steps: number): void {
   );
 }
 
-/** Where a run takes place, and what watches and ends it. */
-interface Surroundings {
-  readonly runDirectory: string;
-  readonly observer: RunObserver;
-  readonly deadline: Deadline;
-  readonly signal: AbortSignal | undefined;
-  readonly checkpoint?: string | undefined;
-  /** What a resumed run was planned for. */
-  readonly plannedSteps?: number;
-}
-
 /** Trains from the checkpoint (or from step 0) to the last step. */
 async function runSteps(run: RunParts, surroundings: Surroundings): Promise<RunSummary> {
-  const { runDirectory, observer, deadline, signal, checkpoint, plannedSteps } = surroundings;
-  const session = new RunSession(run, runDirectory, checkpoint, observer, deadline);
+  const { runDirectory, signal, plannedSteps } = surroundings;
+  const session = new RunSession(run, surroundings);
   try {
     session.announce(plannedSteps ?? run.settings.steps);
     return await session.run(signal);

@@ -117,6 +117,7 @@ function stepScalars(record: StepRecord, tokensPerStep: number): Message[] {
       'train/skipped': Number(record.skipped),
       'progress/epoch': record.epoch,
       'progress/tokens': record.tokens,
+      'progress/mfu': record.mfu,
       'progress/tokens_per_second': (1000 * tokensPerStep) / record.milliseconds,
     }),
     ...record.expertLoad.flatMap((load, layer) =>

@@ -36,7 +36,7 @@ export async function runTrial(
   services: RunServices,
   { signal, onStep }: TrialOptions = {},
 ): Promise<TrialResult> {
-  const run = await assembleRun(settings, services, undefined);
+  const run = await assembleRun(settings, services);
   const { model, optimizer, schedule, sampler, corpus } = run;
   const { batchSize, sequenceLength, steps, evalWindows } = run.settings;
   const trainer = new Trainer(model, optimizer, schedule, trainerOptions(run.settings, services));
