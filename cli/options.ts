@@ -170,6 +170,8 @@ const TRAINING = {
   ),
   sequenceLength: number(size.optional(), 'tokens of a sequence', 'the preset’s, or the model’s longest'),
   learningRate: number(rate.optional(), 'peak learning rate', 'the preset’s, scaled to the optimizer'),
+  fromRate: number(rate.default(1e-6), 'learning rate that a sweep begins with'),
+  toRate: number(rate.default(10), 'learning rate that it ends with, if the loss has not exploded before'),
   optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),
   trainOnly: {
     kind: 'list',
@@ -301,7 +303,7 @@ const FILES = {
     '2e-5; a share of the largest logit where the dump is in 16 bits',
   ),
   force: flag(
-    'replace the model that is there, once the new one is whole; train: begin although memory may not suffice',
+    'replace the model that is there, once the new one is whole; train: begin although memory may not suffice, or resume with data and settings that differ where checkpoints fit them',
   ),
 } as const satisfies Record<string, Option>;
 

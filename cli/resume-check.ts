@@ -57,13 +57,32 @@ const SHAPE: Partial<Record<OptionName, keyof ModelConfig>> = {
   auxLossReduction: 'auxLossReduction',
 };
 
-/** @throws GemmoeError for the first flag whose value is not the run's */
-export function refuseOtherSettings(
+/** What may change under a run: its checkpoint fits all the same, and the data are read where they would have been. */
+const SAFE: ReadonlySet<OptionName> = new Set([
+  ...(['data', 'validationFraction', 'optimizer', 'schedule', 'learningRate', 'clip', 'skipSpikes'] as const),
+  ...([
+    'routerZLoss',
+    'routerJitter',
+    'expertCapacity',
+    'checkpointEvery',
+    'precision',
+    'keepF32',
+    'lossScale',
+  ] as const),
+  ...(['evalInterval', 'evalWindows', 'sampleInterval', 'samplePrompt', 'saveInterval', 'keepLast'] as const),
+]);
+
+/**
+ * Settings that flags change in a run that goes on; none without `isForced`.
+ * @throws GemmoeError for the first flag whose value is not the run's and that may not change
+ */
+export function changedSettings(
   stored: RunSettings,
   wanted: RunSettings,
   flagged: readonly OptionName[],
-  runDirectory: string,
-): void {
+  { runDirectory, isForced }: { readonly runDirectory: string; readonly isForced: boolean },
+): Partial<RunSettings> {
+  const changes: Partial<Record<keyof RunSettings, unknown>> = {};
   for (const option of flagged) {
     const setting = SETTING[option];
     const shape = SHAPE[option];
@@ -73,10 +92,20 @@ export function refuseOtherSettings(
         ? [stored.model[shape], wanted.model[shape]]
         : [undefined, undefined];
     if (JSON.stringify(was) === JSON.stringify(is)) continue;
-    throw new GemmoeError(
-      'usage',
-      `--${flagOf(option)} is ${JSON.stringify(is)}, but the run ${runDirectory} was made with ${JSON.stringify(was)}`,
-      'leave the option out to go on with the run, or start a new one in another folder',
-    );
+    if (isForced && setting !== undefined && SAFE.has(option)) changes[setting] = is;
+    else throw refused(option, was, is, runDirectory, isForced);
   }
+  return changes as Partial<RunSettings>;
+}
+
+function refused(option: OptionName, was: unknown, is: unknown, runDirectory: string, isForced: boolean): GemmoeError {
+  const start = 'start a new run in another folder, with --init-from for the weights';
+  const hint = SAFE.has(option)
+    ? `leave the option out to go on with the run, add --force to go on with it, or ${start}`
+    : `${isForced ? 'its checkpoints do not fit that, --force or not: ' : ''}leave the option out to go on with the run, or ${start}`;
+  return new GemmoeError(
+    'usage',
+    `--${flagOf(option)} is ${JSON.stringify(is)}, but the run ${runDirectory} was made with ${JSON.stringify(was)}`,
+    hint,
+  );
 }

@@ -188,12 +188,7 @@ export function planLines(plan: RunPlan): string[] {
       : [['time', `about ${duration(plan.expectedSeconds)}, by steps that were timed; last validation included`]]),
     ...(plan.peakRate === null
       ? []
-      : [
-          [
-            'peak',
-            `${scaled(plan.peakRate, 'G')}FLOP/s in products, measured; MFU is a step’s share of it`,
-          ],
-        ]),
+      : [['peak', `${scaled(plan.peakRate, 'G')}FLOP/s in products, measured; MFU is a step’s share of it`]]),
     [
       'backend',
       `${backend.name}: ${backend.vendor} ${backend.version}, ${backend.instructionSet}, ${threads(backend.threads)}`,

@@ -191,7 +191,7 @@ describe('what cannot go on is refused', () => {
     const recorder = new Recorder((record) => record.kind === 'step' && abort.abort());
     await train(settingsOf({ data: [changing] }), run, services, recorder, { signal: abort.signal });
     writeFileSync(changing, readFileSync(text, 'utf8').replace('quick', 'quack'));
-    await expect(resume(run, services, new Recorder())).rejects.toThrow(/data of .* have changed/);
+    await expect(resume(run, services, new Recorder())).rejects.toThrow(/data have changed since .*step-00000001/);
   });
 
   test('a folder that is no run', async () => {

@@ -11,6 +11,7 @@ import { generate } from './generate.ts';
 import { help } from './help.ts';
 import { init } from './init.ts';
 import { inspect } from './inspect.ts';
+import { lrFind } from './lr-find.ts';
 import { logits } from './logits.ts';
 import { parity } from './parity.ts';
 import { plugins } from './plugins.ts';
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   chat,
   evaluate,
   compare,
+  lrFind,
   logits,
   tokenize,
   prepareCommand,

@@ -17,7 +17,7 @@ import type { RunServices } from '../../core/training/run-parts.ts';
 import type { RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
 import { shapeFrom } from '../model-shape.ts';
-import { refuseOtherSettings } from '../resume-check.ts';
+import { changedSettings } from '../resume-check.ts';
 import { learningRateFor, scheduleFor, trainingOnly } from '../optimizer-defaults.ts';
 import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
@@ -294,7 +294,9 @@ export const train: Command = {
     }
     const stored = readRunSettings(directory);
     using services = await startServices({ ...context, options: withStored(options, stored) });
-    refuseOtherSettings(stored, settingsFrom(context, services).settings, context.flagged, directory);
+    const { force: isForced } = options;
+    const { settings: wanted } = settingsFrom(context, services);
+    const changes = changedSettings(stored, wanted, context.flagged, { runDirectory: directory, isForced });
     const report = reporterOf(directory, terminal);
     const view = new TrainView(terminal, report, options.maxTime);
     const hasEvents = options.tensorboard || existsSync(tensorBoardFolder(directory));
@@ -305,6 +307,8 @@ export const train: Command = {
       signal,
       ...changesOf(context),
       ...boundsOf(context, services, stored),
+      changes,
+      otherData: isForced,
     });
     terminal.clearLive();
     report();

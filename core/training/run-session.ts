@@ -1,20 +1,12 @@
 // The part of a run that one process does: from a checkpoint, or the beginning, to the last step or an interruption.
 
 import { join } from 'node:path';
-import type { MatmulBackend } from '../backend.ts';
-import { parseSpec } from '../config.ts';
 import { validationWindows } from '../data/batches.ts';
 import { bigramLoss } from '../data/bigram.ts';
 import { GemmoeError } from '../errors.ts';
 import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
-import {
-  pruneCheckpoints,
-  readTrainingState,
-  restoreOptimizer,
-  saveCheckpoint,
-  type TrainingState,
-} from './checkpoint.ts';
+import { pruneCheckpoints, saveCheckpoint, type TrainingState } from './checkpoint.ts';
 import type { Deadline } from './deadline.ts';
 import { afterValidation, isPatienceOver, NO_VALIDATION } from './early-stopping.ts';
 import { evaluateSource, nextTurn } from './evaluate.ts';
@@ -22,6 +14,7 @@ import type { EvaluationRecord, RunObserver, RunPlan, RunRecord, RunSummary } fr
 import { MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
 import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
+import { freshState, restoreRun } from './run-restore.ts';
 import { writeSamples } from './run-samples.ts';
 import { sequencesPerStep } from './settings.ts';
 import { Trainer } from './trainer.ts';
@@ -42,6 +35,8 @@ export interface Surroundings {
   readonly peakRate: number | undefined;
   readonly memoryLimit: number | undefined;
   readonly checkpoint?: string | undefined;
+  /** True to go on although the data are others than those of the checkpoint. */
+  readonly otherData?: boolean;
   /** What a resumed run was planned for. */
   readonly plannedSteps?: number;
 }
@@ -60,7 +55,7 @@ export class RunSession {
   private readonly peakRate: number | null;
   private readonly memoryLimit: number | null;
   private plan: RunPlan | undefined;
-  private savedStep = -1;
+  private savedStep: number;
 
   constructor(run: RunParts, surroundings: Surroundings) {
     const { runDirectory, observer, deadline, peakRate, memoryLimit, checkpoint } = surroundings;
@@ -70,7 +65,11 @@ export class RunSession {
     this.deadline = deadline;
     this.peakRate = peakRate ?? null;
     this.memoryLimit = memoryLimit ?? null;
-    this.state = checkpoint ? this.restore(checkpoint) : this.freshState();
+    const restored =
+      checkpoint === undefined ? undefined : restoreRun(run, checkpoint, surroundings.otherData ?? false);
+    this.state = { ...(restored?.state ?? freshState(run)) };
+    this.savedStep = restored?.state.step ?? -1;
+    this.notes.push(...(restored?.notes ?? []));
     this.trainer = new Trainer(run.model, run.optimizer, run.schedule, {
       ...trainerOptions(run.settings, run.services),
       step: this.state.step,
@@ -83,58 +82,6 @@ export class RunSession {
 
   private get modelDirectory(): string {
     return join(this.directory, 'model');
-  }
-
-  private freshState(): TrainingState {
-    return {
-      format: 1,
-      step: 0,
-      tokens: 0,
-      best: null,
-      recentLosses: [],
-      metricsBytes: 0,
-      optimizer: this.parts.settings.optimizer,
-      optimizerScalars: {},
-      dataFingerprint: this.parts.corpus.fingerprint,
-      backend: backendIdentity(this.parts.services.backend),
-    };
-  }
-
-  private restore(checkpoint: string): TrainingState {
-    const { corpus, optimizer, settings, services } = this.parts;
-    const state = readTrainingState(checkpoint);
-    if (state.dataFingerprint !== corpus.fingerprint) {
-      throw new GemmoeError(
-        'bad-data',
-        `the data of ${this.directory} have changed since its checkpoint: fingerprint ${corpus.fingerprint}, then ${state.dataFingerprint}`,
-        `restore ${settings.data.join(', ') || 'the corpus'} and the tokenizer, or start a new run with --init-from ${checkpoint}`,
-      );
-    }
-    const identity = backendIdentity(services.backend);
-    if (state.backend !== identity) {
-      this.notes.push(
-        `the run was made with ${state.backend} and goes on with ${identity}: the last digits will differ`,
-      );
-    }
-    this.checkOptimizer(checkpoint, state);
-    restoreOptimizer(checkpoint, optimizer, state);
-    optimizer.training?.(true); // checkpoints hold the weights to evaluate
-    this.savedStep = state.step;
-    return { ...state, optimizer: settings.optimizer };
-  }
-
-  /** @throws GemmoeError when the checkpoint is of another optimizer; other options are only said */
-  private checkOptimizer(checkpoint: string, { optimizer: was }: TrainingState): void {
-    const is = this.parts.settings.optimizer;
-    if (was === undefined || was === is) return;
-    if (parseSpec(was).name !== parseSpec(is).name) {
-      throw new GemmoeError(
-        'bad-data',
-        `${checkpoint} was trained with the optimizer ${was}, the run says ${is}`,
-        `resume with ${was}, or start a new run with --init-from ${checkpoint}`,
-      );
-    }
-    this.notes.push(`the optimizer was ${was} and goes on as ${is}`);
   }
 
   /** Tells the observer what is going to happen. */
@@ -374,10 +321,4 @@ export class RunSession {
     this.log.append(record);
     this.observer.record(record);
   }
-}
-
-/** Whatever decides how a backend rounds. */
-function backendIdentity(backend: MatmulBackend): string {
-  const { vendor, version, instructionSet, threads, precision } = backend.describe();
-  return [backend.name, vendor, version, instructionSet, precision, `${threads} threads`].join(', ');
 }

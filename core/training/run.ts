@@ -8,7 +8,10 @@
 // A step is a function of the weights, the optimizer's state, the settings and its number: batches, initialisation and samples
 // draw from counter-based streams. So a run that is killed and resumed computes the same bits as one that is not.
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { GemmoeError } from '../errors.ts';
+import { writeFileAtomic } from '../formats/atomic-files.ts';
 import { latestCheckpoint, readTrainingState } from './checkpoint.ts';
 import { Deadline } from './deadline.ts';
 import type { RunObserver, RunPlan, RunSummary } from './events.ts';
@@ -33,6 +36,10 @@ export interface TrainOptions {
 
 export interface ResumeOptions extends Pick<TrainOptions, 'maxSeconds' | 'memoryLimit' | 'peakRate'> {
   readonly signal?: AbortSignal;
+  /** Settings that go on otherwise than they were; the caller answers for that they may. */
+  readonly changes?: Partial<RunSettings>;
+  /** Goes on with data that have changed, where their tokenizer has not. */
+  readonly otherData?: boolean;
   /** A new last step; the schedule then differs from that of the steps already taken. */
   readonly steps?: number;
   /** Of early stopping, in place of the run's: a run that has ended so goes on when they grow, or are 0. */
@@ -93,24 +100,22 @@ export async function resume(
   const deadline = new Deadline(options.maxSeconds);
   const stored = readRunSettings(runDirectory);
   const { steps = stored.steps, patience = stored.patience, minDelta = stored.minDelta, signal } = options;
-  const settings = { ...stored, steps, patience, minDelta };
+  const { changes = {}, otherData = false } = options;
+  const settings = { ...stored, ...changes, steps, patience, minDelta };
   const checkpoint = latestCheckpoint(runDirectory);
   if (checkpoint) refuseShorterRun(checkpoint, settings.steps);
+  // a tokenizer that is made of the text would be another one with other text
+  if (checkpoint && otherData) settings.tokenizer = keepTokenizer(checkpoint, runDirectory);
   const { memoryLimit, peakRate } = options;
   const run = await assembleRun(settings, services, { checkpoint, memoryLimit });
   try {
-    if (JSON.stringify(settings) !== JSON.stringify(stored)) writeRunSettings(runDirectory, settings);
-    const plannedSteps = stored.steps;
-    return await runSteps(run, {
-      runDirectory,
-      observer,
-      deadline,
-      signal,
-      peakRate,
-      memoryLimit,
-      checkpoint,
-      plannedSteps,
-    });
+    const isChanged = JSON.stringify(settings) !== JSON.stringify(stored);
+    const bounds = { deadline, signal, peakRate, memoryLimit };
+    return await runSteps(
+      run,
+      { runDirectory, observer, ...bounds, checkpoint, otherData, plannedSteps: stored.steps },
+      () => (isChanged ? writeRunSettings(runDirectory, settings) : undefined),
+    );
   } finally {
     run.corpus.close();
   }
@@ -128,6 +133,13 @@ function withLastCheckpoint(error: unknown, runDirectory: string): unknown {
   return new GemmoeError(error.code, error.message, `${error.hint}; ${left}`, { cause: error });
 }
 
+/** Copies the tokenizer of a checkpoint into the run folder, where it outlives the checkpoint; its path. */
+function keepTokenizer(checkpoint: string, runDirectory: string): string {
+  const path = join(runDirectory, 'tokenizer.json');
+  writeFileAtomic(path, readFileSync(join(checkpoint, 'tokenizer.json'), 'utf8'));
+  return path;
+}
+
 function refuseShorterRun(checkpoint: string, steps: number): void {
   const { step } = readTrainingState(checkpoint);
   if (step <= steps) return;
@@ -138,10 +150,11 @@ function refuseShorterRun(checkpoint: string, steps: number): void {
   );
 }
 
-/** Trains from the checkpoint (or from step 0) to the last step. */
-async function runSteps(run: RunParts, surroundings: Surroundings): Promise<RunSummary> {
+/** Trains from the checkpoint (or from step 0) to the last step. @param onRestored called when the checkpoint fits */
+async function runSteps(run: RunParts, surroundings: Surroundings, onRestored = () => {}): Promise<RunSummary> {
   const { runDirectory, signal, plannedSteps } = surroundings;
   const session = new RunSession(run, surroundings);
+  onRestored();
   try {
     session.announce(plannedSteps ?? run.settings.steps);
     return await session.run(signal);
