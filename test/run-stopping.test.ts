@@ -73,7 +73,7 @@ describe('a limit of time', () => {
     const deadline = new Deadline();
     expect(deadline.isNear(1e9, 1, 1e12)).toBe(false);
     expect(deadline.windowsThatFit(1e9, 1)).toBe(0);
-    expect(deadline.sampleLimit()()).toBe(false);
+    expect(deadline.sampleLimit(1)()).toBe(false);
   });
 
   test('is near when a step, the validation, the writes and the sample no longer fit', async () => {
@@ -90,8 +90,8 @@ describe('a limit of time', () => {
     // 22.2 left, less 5 for the sample, 2 for writes and 1.5 spare: 13.7
     expect(deadline.windowsThatFit(100, 4)).toBe(0);
     expect(deadline.windowsThatFit(200, 4)).toBe(137);
-    const isOver = deadline.sampleLimit();
-    pass(4999);
+    const isOver = deadline.sampleLimit(2);
+    pass(2499);
     expect(isOver()).toBe(false);
     pass(1);
     expect(isOver()).toBe(true);

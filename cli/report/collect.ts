@@ -34,6 +34,10 @@ export interface Collected {
   /** The newest ones, oldest first. */
   readonly samples: readonly SampleRecord[];
   readonly last: StepRecord | undefined;
+  /** Mean utilisation of the machine, weighed by time; null where it was not measured. */
+  readonly mfu: number | null;
+  /** Steps that were not taken: overflows and spikes. */
+  readonly skipped: number;
   /** Seconds of all steps. */
   readonly seconds: number;
 }
@@ -47,6 +51,8 @@ export function collect(records: Iterable<RunRecord>): Collected {
   const samples: SampleRecord[] = [];
   let last: StepRecord | undefined;
   let seconds = 0;
+  const used = { seconds: 0, sum: 0 };
+  let skipped = 0;
   for (const record of records) {
     if (record.kind === 'evaluation') {
       evaluations.push(record);
@@ -58,6 +64,12 @@ export function collect(records: Iterable<RunRecord>): Collected {
       const shares = record.expertLoad.flat();
       const imbalance = record.expertLoad.map((layer) => Math.max(...layer) * layer.length);
       seconds += record.milliseconds / 1000;
+      if (record.skipped) skipped++;
+      // older runs have none
+      if (typeof record.mfu === 'number') {
+        used.seconds += record.milliseconds;
+        used.sum += record.mfu * record.milliseconds;
+      }
       const { learningRate, gradientNorm, milliseconds, tokens } = record;
       // a step that overflowed has no loss
       if (!record.skipped || record.spike) {
@@ -80,6 +92,8 @@ export function collect(records: Iterable<RunRecord>): Collected {
     evaluatedAt,
     samples,
     last,
+    mfu: used.seconds > 0 ? used.sum / used.seconds : null,
+    skipped,
     seconds,
   };
 }

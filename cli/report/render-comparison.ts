@@ -137,6 +137,8 @@ function figuresTable(runs: readonly ReadRun[]): string {
     ['tokens', ...ofRuns(({ run }) => grouped(run.last?.tokens ?? 0))],
     ['time of training', ...ofRuns(({ run }) => duration(run.seconds))],
     ['tokens/s', ...ofRuns(({ run }) => (run.last && run.seconds > 0 ? grouped(run.last.tokens / run.seconds) : '–'))],
+    ['MFU', ...ofRuns(({ run }) => (run.mfu === null ? '–' : `${(100 * run.mfu).toFixed(0)} %`))],
+    ['steps skipped', ...ofRuns(({ run }) => (run.skipped === 0 ? '–' : grouped(run.skipped)))],
     ['router entropy', ...ofRuns(({ run }) => meanOf(run.last?.routerEntropy, 2))],
   ];
   const names = runs.map(({ name }) => name);

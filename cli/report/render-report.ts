@@ -52,7 +52,7 @@ function recipe(settings: RunSettings): string {
   ].join(' · ');
 }
 
-function figures({ evaluations, last, seconds }: Collected): string {
+function figures({ evaluations, last, seconds, mfu, skipped }: Collected): string {
   const validation = evaluations.at(-1);
   const best = evaluations.findLast((evaluation) => evaluation.best);
   const items = [
@@ -63,6 +63,8 @@ function figures({ evaluations, last, seconds }: Collected): string {
     ['steps', grouped(last?.step ?? 0)],
     ['tokens', grouped(last?.tokens ?? 0)],
     ['tokens/s', last && seconds > 0 ? grouped(last.tokens / seconds) : '–'],
+    ...(mfu === null ? [] : [['MFU', `${(100 * mfu).toFixed(0)} %`]]),
+    ...(skipped === 0 ? [] : [['steps skipped', grouped(skipped)]]),
   ];
   const cells = items.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);
   return `<dl class="figures">${cells.join('')}</dl>`;

@@ -80,10 +80,10 @@ export class Deadline {
     return fitting >= windows ? 0 : Math.max(1, fitting);
   }
 
-  /** What tells that a sample which begins now has to end. */
-  sampleLimit(): () => boolean {
+  /** What tells that one of `count` samples, which begins now, has to end. */
+  sampleLimit(count: number): () => boolean {
     if (this.limit === Infinity) return () => false;
-    const until = this.now() + Math.max(0, Math.min(this.sampleTime, this.left));
+    const until = this.now() + Math.max(0, Math.min(this.sampleTime, this.left)) / count;
     return () => this.now() >= until;
   }
 

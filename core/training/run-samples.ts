@@ -59,15 +59,17 @@ export interface SampleOptions {
   /** Of each prompt. */
   readonly maxNewTokens: number;
   readonly signal?: AbortSignal | undefined;
-  /** Asked after each token. */
-  readonly isOver?: (() => boolean) | undefined;
+  /** Called when one of `count` samples begins; what it returns is asked after each token, and ends it. */
+  readonly limit?: ((count: number) => () => boolean) | undefined;
 }
 
 /** A text after each prompt. */
 export async function* writeSamples(options: SampleOptions): AsyncGenerator<SampleRecord> {
-  const { settings, corpus, model, samplers, step, maxNewTokens, signal, isOver } = options;
+  const { settings, corpus, model, samplers, step, maxNewTokens, signal, limit } = options;
   const generator = new Generator(model, corpus.tokenizer);
-  for (const { prompt, ids } of samplePrompts(settings, corpus)) {
+  const prompts = samplePrompts(settings, corpus);
+  for (const { prompt, ids } of prompts) {
+    const isOver = limit?.(prompts.length);
     const sampler = createChain(SAMPLE_CHAIN, samplers, settings.seed + step);
     let text = '';
     for await (const piece of generator.generate(ids, { sampler, maxNewTokens, overflow: 'slide', signal })) {

@@ -15,7 +15,7 @@ import { MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
 import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
 import { freshState, restoreRun } from './run-restore.ts';
-import { writeSamples } from './run-samples.ts';
+import { type SampleOptions, writeSamples } from './run-samples.ts';
 import { sequencesPerStep } from './settings.ts';
 import { Trainer } from './trainer.ts';
 
@@ -128,6 +128,12 @@ export class RunSession {
     return this.deadline.isNear(this.windows, sequencesPerStep(settings), bytes) ? 'time' : null;
   }
 
+  /** Tokens of a sample at the end: a page, or what a page has for each prompt. */
+  private get longSample(): number {
+    const share = LONG_SAMPLE_TOKENS / Math.max(1, this.parts.settings.samplePrompts.length);
+    return Math.max(SHORT_SAMPLE_TOKENS, Math.round(share));
+  }
+
   /** Windows of the whole validation split. */
   private get windows(): number {
     return validationWindows(this.parts.corpus.validation, this.parts.settings.sequenceLength).count;
@@ -196,7 +202,7 @@ export class RunSession {
       if (signal?.aborted) return undefined;
       throw error;
     });
-    const sample = await this.sample(LONG_SAMPLE_TOKENS, signal, this.deadline.sampleLimit());
+    const sample = await this.sample(this.longSample, signal, (count) => this.deadline.sampleLimit(count));
     if (!validation || signal?.aborted) return this.interrupted();
     if (stoppedBy === null) {
       this.savedStep = -1; // once more, with what the validation found
@@ -282,11 +288,11 @@ export class RunSession {
   }
 
   /** Writes a sample after each prompt; the first one, prompt included. */
-  private async sample(maxNewTokens: number, signal?: AbortSignal, isOver?: () => boolean): Promise<string> {
+  private async sample(maxNewTokens: number, signal?: AbortSignal, limit?: SampleOptions['limit']): Promise<string> {
     const { model, corpus, optimizer, services, settings } = this.parts;
     const { step } = this.state;
     optimizer.training?.(false);
-    const options = { settings, corpus, model, samplers: services.samplers, step, maxNewTokens, signal, isOver };
+    const options = { settings, corpus, model, samplers: services.samplers, step, maxNewTokens, signal, limit };
     let first: string | undefined;
     for await (const record of writeSamples(options)) {
       this.record(record);
