@@ -110,7 +110,13 @@ describe('what checkpoints do not fit is refused, with --force as well', () => {
 describe('data', () => {
   test('that are others are refused by name, taken with --force, and validation begins anew', async () => {
     expect((await resumed('data', '--data', 'other.txt')).err).toMatch(/--data is \[".*other\.txt"\]/);
+    // a loss that no other text can beat
+    const state = path('made/checkpoints/step-00000006/training_state.json');
+    const stored = readFileSync(state, 'utf8');
+    writeFileSync(state, stored.replace(/("best": \{[^}]*?"loss": )[\d.]+/, '$10.001'));
+    expect(readFileSync(state, 'utf8')).not.toBe(stored);
     const { code, out, err } = await resumed('forced-data', '--data', 'other.txt', '--force');
+    writeFileSync(state, stored);
     expect(code, err).toBe(0);
     expect(out).toMatch(/note: the data are others than before/);
     const run = path('forced-data');
