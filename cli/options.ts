@@ -93,9 +93,10 @@ const DATA = {
   data: {
     kind: 'list',
     schema: z.array(string).default([]),
-    value: 'PATH',
+    value: 'PATH[:WEIGHT]',
     defaultText: 'Moby-Dick',
-    description: 'text or JSONL files, folders of them, a folder that `prepare` made, or .bin shards; may be repeated',
+    description:
+      'text or JSONL files (.gz too), folders of them, a folder that `prepare` made, or .bin shards; may be repeated. When training, weights make each a source that is read in that share: a.txt:2 b.jsonl:1',
   } as const,
   validationFraction: number(z.number().gt(0).lt(1).default(0.1), 'last part of the text that is held out'),
   dataOrder: text(z.enum(DATA_ORDERS).default('shuffle'), 'ORDER', `order of the windows: ${DATA_ORDERS.join(', ')}`),

@@ -7,12 +7,12 @@ import { flagOf, type OptionName } from './options.ts';
 
 /** Where the value of an option stands in the settings. */
 const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
-  data: 'data',
   initFrom: 'initFrom',
   tokenizer: 'tokenizer',
   vocabSize: 'bpeVocabSize',
   validationFraction: 'validationFraction',
   dataOrder: 'dataOrder',
+  textField: 'textField',
   batchSize: 'batchSize',
   accumulate: 'accumulate',
   checkpointEvery: 'checkpointEvery',
@@ -72,6 +72,11 @@ const SAFE: ReadonlySet<OptionName> = new Set([
   ...(['evalInterval', 'evalWindows', 'sampleInterval', 'samplePrompt', 'saveInterval', 'keepLast'] as const),
 ]);
 
+/** Paths with their weights. */
+function sourcesOf({ data, dataWeights }: RunSettings): string[] {
+  return data.map((path, i) => (dataWeights.length > 0 ? `${path}:${dataWeights[i]}` : path));
+}
+
 /**
  * Settings that flags change in a run that goes on; none without `isForced`.
  * @throws GemmoeError for the first flag whose value is not the run's and that may not change
@@ -86,14 +91,18 @@ export function changedSettings(
   for (const option of flagged) {
     const setting = SETTING[option];
     const shape = SHAPE[option];
-    const [was, is] = setting
-      ? [stored[setting], wanted[setting]]
-      : shape
-        ? [stored.model[shape], wanted.model[shape]]
-        : [undefined, undefined];
+    const [was, is] =
+      option === 'data'
+        ? [sourcesOf(stored), sourcesOf(wanted)]
+        : setting
+          ? [stored[setting], wanted[setting]]
+          : shape
+            ? [stored.model[shape], wanted.model[shape]]
+            : [undefined, undefined];
     if (JSON.stringify(was) === JSON.stringify(is)) continue;
-    if (isForced && setting !== undefined && SAFE.has(option)) changes[setting] = is;
+    if (isForced && setting !== undefined && SAFE.has(option)) changes[setting] = wanted[setting];
     else throw refused(option, was, is, runDirectory, isForced);
+    if (option === 'data') changes.dataWeights = wanted.dataWeights;
   }
   return changes as Partial<RunSettings>;
 }

@@ -19,6 +19,7 @@ import type { Command, CommandContext, ExitCode } from '../command.ts';
 import { shapeFrom } from '../model-shape.ts';
 import { changedSettings } from '../resume-check.ts';
 import { learningRateFor, scheduleFor, trainingOnly } from '../optimizer-defaults.ts';
+import { dataFrom } from '../data-sources.ts';
 import { chosenTokenizer } from '../tokenizer-choice.ts';
 import type { OptionValues } from '../options.ts';
 import { writeReport } from '../report/write-report.ts';
@@ -82,7 +83,8 @@ export function settingsFrom(context: CommandContext, services: RunServices): { 
   const settings: RunSettings = {
     model,
     initFrom,
-    data: options.data.map((path) => resolve(cwd, path)),
+    ...dataFrom(options.data, cwd),
+    textField: options.textField,
     tokenizer: initFrom !== null && options.tokenizer === undefined ? join(initFrom, 'tokenizer.json') : tokenizer,
     bpeVocabSize: options.vocabSize ?? DEFAULT_VOCABULARY,
     validationFraction: options.validationFraction,
@@ -270,7 +272,7 @@ export const train: Command = {
     ] as const),
     ...(['accumulate', 'checkpointEvery', 'ema', 'precision', 'keepF32', 'lossScale'] as const),
     ...(['routerZLoss', 'routerBias', 'routerJitter', 'expertCapacity'] as const),
-    ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder'] as const),
+    ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder', 'textField'] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['maxSequenceLength', 'ropeTheta', 'ropeAlpha', 'auxLoss', 'auxLossReduction'] as const),
     ...(['evalInterval', 'evalWindows', 'sampleInterval', 'samplePrompt', 'saveInterval', 'keepLast'] as const),
@@ -281,6 +283,7 @@ export const train: Command = {
     'gemmoe train',
     'gemmoe train --data book.txt --duration 10m',
     'gemmoe train --data texts/ --tokenizer bpe --preset bpe --steps 5000 --out runs/mine',
+    'gemmoe train --data book.txt:3 --data notes.jsonl:1 --text-field body',
     'gemmoe train --resume runs/mine',
   ],
   stopsGently: true,

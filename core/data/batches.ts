@@ -1,93 +1,74 @@
-// Batches cut from a token source. Which windows a step sees is a pure function of seed and step, so nothing of it needs saving
+// Batches cut from token sources. Which windows a step sees is a pure function of seed and step, so nothing of it needs saving
 // and a resumed run goes on with the batch it would have had.
 
 import { GemmoeError } from '../errors.ts';
-import { Permutation, Random } from '../random.ts';
-import type { TokenSource } from './source.ts';
+import { Mixer } from './mixer.ts';
+import { readTargets, type TokenSource } from './source.ts';
+import { type WindowOptions, WindowSequence } from './windows.ts';
 
-export interface BatchOptions {
+export interface BatchOptions extends WindowOptions {
   /** B */
   readonly batchSize: number;
-  /** T */
-  readonly sequenceLength: number;
-  /**
-   * `shuffle`: every window once an epoch, in random order, windows starting at a random phase each epoch;
-   * `random`: independent uniform offsets; `sequential`: windows in order.
-   */
-  readonly order: 'shuffle' | 'random' | 'sequential';
-  readonly seed: number;
+}
+
+/** A source of a mixture. */
+export interface WeightedSource {
+  readonly source: TokenSource;
+  /** Its share of the rows, relative to the other sources'. */
+  readonly weight: number;
 }
 
 /** Fills ids [B·T] and targets [B·T], each target the id that follows. */
 export class BatchSampler {
-  private readonly source: TokenSource;
+  private readonly sources: readonly TokenSource[];
+  private readonly sequences: readonly WindowSequence[];
+  /** Undefined where there is one source. */
+  private readonly mixer: Mixer | undefined;
   private readonly options: BatchOptions;
-  private readonly random: Random;
-  /** T ids and the one that follows. */
-  private readonly window: Int32Array;
-  private epoch = -1;
-  private phase = 0;
-  private permutation: Permutation | undefined;
+  private readonly tokens: number;
 
-  /** @throws GemmoeError when the source is shorter than a window, or than a batch of them */
-  constructor(source: TokenSource, options: BatchOptions) {
-    this.source = source;
+  /** @throws GemmoeError when a source is shorter than a window, a single one than a batch of them, or a weight is impossible */
+  constructor(sources: TokenSource | readonly WeightedSource[], options: BatchOptions) {
+    const mixture = 'read' in sources ? [{ source: sources, weight: 1 }] : sources;
+    this.sources = mixture.map(({ source }) => source);
     this.options = options;
-    this.random = new Random(options.seed, 'batches');
-    this.window = new Int32Array(options.sequenceLength + 1);
-    const needed = options.order === 'random' ? options.sequenceLength + 1 : this.windowTokens(options.batchSize) + 1;
-    if (source.length >= needed) return;
-    throw new GemmoeError(
-      'bad-data',
-      `the training text has ${source.length} tokens, a batch of ${options.batchSize} x ${options.sequenceLength} needs ${needed}`,
-      'give more text, or a smaller batch or sequence length',
-    );
+    this.sequences = this.sources.map((source) => new WindowSequence(source, options));
+    const weights = mixture.map(({ weight }) => weight);
+    this.mixer = mixture.length > 1 ? new Mixer(weights, options.seed) : undefined;
+    this.tokens = this.sources.reduce((sum, { length }) => sum + length, 0);
+    this.sources.forEach((source, i) => this.refuseShort(source, i));
   }
 
-  /** Windows of one epoch. */
+  /** Windows of one epoch, all sources together. */
   get windowsPerEpoch(): number {
-    const { sequenceLength: T, order } = this.options;
-    // the phase of a shuffled epoch may cost one window
-    const spare = order === 'shuffle' && this.source.length > 2 * T ? T : 0;
-    return Math.max(1, Math.floor((this.source.length - 1 - spare) / T));
+    return this.sequences.reduce((sum, { perEpoch }) => sum + perEpoch, 0);
   }
 
-  /** The batch of step 1, 2, …; returns the epoch of its first window, counted from 0. */
+  /** The batch of step 1, 2, …; returns the epoch of its first window, counted from 0: how often all tokens have been read. */
   fill(step: number, ids: Int32Array, targets: Int32Array): number {
     const { batchSize: B, sequenceLength: T, order } = this.options;
     const first = (step - 1) * B;
     for (let b = 0; b < B; b++) {
-      const start = order === 'random' ? this.randomStart(step, b) : this.windowStart(first + b);
-      this.source.read(start, this.window, 0, T + 1);
-      for (let t = 0; t < T; t++) {
-        ids[b * T + t] = this.window[t];
-        targets[b * T + t] = this.window[t + 1];
-      }
+      const { source, window } = this.mixer?.at(first + b) ?? { source: 0, window: first + b };
+      const start = this.sequences[source].start(window, step, b);
+      this.sources[source].read(start, ids, b * T, T);
+      readTargets(this.sources[source], start + 1, targets, b * T, T);
     }
-    return Math.floor(order === 'random' ? (first * T) / this.source.length : first / this.windowsPerEpoch);
+    return Math.floor(order === 'random' ? (first * T) / this.tokens : first / this.windowsPerEpoch);
   }
 
-  private randomStart(step: number, index: number): number {
-    return this.random.below(this.source.length - this.options.sequenceLength, step, index);
-  }
-
-  /** First token of the window that is the `index`-th since the beginning. */
-  private windowStart(index: number): number {
-    const { sequenceLength: T, order } = this.options;
-    const epoch = Math.floor(index / this.windowsPerEpoch);
-    const within = index % this.windowsPerEpoch;
-    if (order === 'sequential') return within * T;
-    if (epoch !== this.epoch || !this.permutation) {
-      const spare = this.source.length - 1 - this.windowsPerEpoch * T;
-      this.epoch = epoch;
-      this.phase = this.random.below(Math.min(T, spare + 1), epoch, 1);
-      this.permutation = new Permutation(this.windowsPerEpoch, new Random(this.options.seed, 'shuffle'), epoch);
-    }
-    return this.phase + this.permutation.permute(within) * T;
-  }
-
-  private windowTokens(windows: number): number {
-    return windows * this.options.sequenceLength;
+  private refuseShort({ length }: TokenSource, index: number): void {
+    const { batchSize: B, sequenceLength: T, order } = this.options;
+    const needsBatch = order !== 'random' && !this.mixer;
+    const needed = (needsBatch ? B : 1) * T + 1;
+    if (length >= needed) return;
+    throw new GemmoeError(
+      'bad-data',
+      `${this.mixer ? `data source ${index + 1}` : 'the training text'} has ${length} tokens, ${
+        needsBatch ? `a batch of ${B} x ${T}` : `a sequence of ${T}`
+      } needs ${needed}`,
+      'give more text, or a smaller batch or sequence length',
+    );
   }
 }
 
@@ -100,15 +81,11 @@ export interface Windows {
 
 /** floor((length - 1) / T) windows, each beginning where the one before ended. */
 export function validationWindows(source: TokenSource, sequenceLength: number): Windows {
-  const window = new Int32Array(sequenceLength + 1);
   return {
     count: Math.max(0, Math.floor((source.length - 1) / sequenceLength)),
     fill(index, ids, targets, offset) {
-      source.read(index * sequenceLength, window, 0, sequenceLength + 1);
-      for (let t = 0; t < sequenceLength; t++) {
-        ids[offset + t] = window[t];
-        targets[offset + t] = window[t + 1];
-      }
+      source.read(index * sequenceLength, ids, offset, sequenceLength);
+      readTargets(source, index * sequenceLength + 1, targets, offset, sequenceLength);
     },
   };
 }

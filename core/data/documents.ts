@@ -2,7 +2,9 @@
 
 import { closeSync, createReadStream, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, extname, join } from 'node:path';
+import { dirname, join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
 import { GemmoeError, messageOf } from '../errors.ts';
 
 /** One piece of a document's text, in order; the last one has `end`. */
@@ -12,7 +14,7 @@ export interface DocumentPart {
 }
 
 /** Kinds of file that a folder is searched for. */
-const TEXT_FILES = new Set(['.txt', '.md', '.jsonl']);
+const TEXT_FILES = ['.txt', '.md', '.jsonl', '.txt.gz', '.jsonl.gz'];
 
 /** The files that paths stand for: a folder's text files, at any depth, by name. @throws GemmoeError for what is not there */
 export function listTextFiles(paths: readonly string[]): string[] {
@@ -26,7 +28,7 @@ export function listTextFiles(paths: readonly string[]): string[] {
     if (found.length === 0) {
       throw new GemmoeError(
         'bad-data',
-        `${path} holds no ${[...TEXT_FILES].join(', ')} file`,
+        `${path} holds no ${TEXT_FILES.join(', ')} file`,
         'name a file, or another folder',
       );
     }
@@ -36,7 +38,7 @@ export function listTextFiles(paths: readonly string[]): string[] {
 
 /** Whether a file of this name is text when it is met in a folder. */
 export function isTextFile(name: string): boolean {
-  return TEXT_FILES.has(extname(name));
+  return TEXT_FILES.some((ending) => name.endsWith(ending));
 }
 
 function statOf(path: string) {
@@ -67,7 +69,7 @@ export interface TextFile {
 
 /** The file at `path`, its format by its ending. */
 function textFile(path: string): TextFile {
-  return { path, name: path, format: extname(path) === '.jsonl' ? 'jsonl' : 'text' };
+  return { path, name: path, format: /\.jsonl(\.gz)?$/.test(path) ? 'jsonl' : 'text' };
 }
 
 /** Copies a stream, such as standard input, to a file: what is read twice must lie somewhere. */
@@ -150,7 +152,7 @@ async function* readText({ path, name }: TextFile): AsyncGenerator<string> {
   let carry: Uint8Array = new Uint8Array(0);
   let before = 0;
   try {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
+    for await (const chunk of openBytes(path) as AsyncIterable<Buffer>) {
       const bytes = Buffer.concat([carry, chunk]);
       const whole = wholeCharacters(bytes);
       const text = decodeStrictly(bytes.subarray(0, whole), name, before);
@@ -165,6 +167,15 @@ async function* readText({ path, name }: TextFile): AsyncGenerator<string> {
     throw new GemmoeError('not-found', `cannot read ${name}: ${messageOf(error)}`, 'check the path');
   }
   if (carry.length > 0) throw notUtf8(name, before);
+}
+
+/** The bytes of a file, unpacked where it is a gzip. */
+function openBytes(path: string): Readable {
+  const stream = createReadStream(path, { highWaterMark: 1 << 20 });
+  if (!path.endsWith('.gz')) return stream;
+  const unpacked = createGunzip({ chunkSize: 1 << 18 });
+  stream.on('error', (error) => unpacked.destroy(error));
+  return stream.pipe(unpacked);
 }
 
 const BYTE_ORDER_MARK = '\u{FEFF}';

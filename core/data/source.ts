@@ -8,7 +8,21 @@ export interface TokenSource {
   readonly textBytes: number | undefined;
   /** Copies tokens [start, start + count) to out[outOffset …]. @throws RangeError outside the sequence */
   read(start: number, out: Int32Array, outOffset: number, count: number): void;
+  /** As `read`, with IGNORE_INDEX for tokens that are not to be learned; absent where all are. */
+  readTargets?(start: number, out: Int32Array, outOffset: number, count: number): void;
   /** A hash of the content: a resumed run must see the same. */
   readonly fingerprint: string;
   close(): void;
+}
+
+/** Tokens [start, start + count) as targets. */
+export function readTargets(
+  source: TokenSource,
+  start: number,
+  out: Int32Array,
+  outOffset: number,
+  count: number,
+): void {
+  if (source.readTargets) source.readTargets(start, out, outOffset, count);
+  else source.read(start, out, outOffset, count);
 }

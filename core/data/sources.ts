@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, readSync } from 'node:fs';
 import { GemmoeError } from '../errors.ts';
-import type { TokenSource } from './source.ts';
+import { readTargets, type TokenSource } from './source.ts';
 import { openShard, type Shard } from './shards.ts';
 
 /** Token ids as a corpus keeps them: two bytes each while the vocabulary allows. */
@@ -57,8 +57,64 @@ export class SourceRange implements TokenSource {
     this.source.read(this.start + start, out, outOffset, count);
   }
 
+  readTargets(start: number, out: Int32Array, outOffset: number, count: number): void {
+    checkRange(this, start, count);
+    readTargets(this.source, this.start + start, out, outOffset, count);
+  }
+
   close(): void {
     this.source.close();
+  }
+}
+
+/** Sources one behind the other, as one. */
+export class JoinedSource implements TokenSource {
+  readonly length: number;
+  readonly textBytes: number | undefined;
+  readonly fingerprint: string;
+  private readonly parts: readonly TokenSource[];
+
+  constructor(parts: readonly TokenSource[]) {
+    this.parts = parts;
+    this.length = parts.reduce((sum, { length }) => sum + length, 0);
+    const bytes = parts.map(({ textBytes }) => textBytes);
+    this.textBytes = bytes.includes(undefined)
+      ? undefined
+      : bytes.reduce<number>((sum, value) => sum + (value ?? 0), 0);
+    this.fingerprint = parts.map(({ fingerprint }) => fingerprint).join('+');
+  }
+
+  read(start: number, out: Int32Array, outOffset: number, count: number): void {
+    this.eachPart(start, count, (part, first, done, n) => part.read(first, out, outOffset + done, n));
+  }
+
+  readTargets(start: number, out: Int32Array, outOffset: number, count: number): void {
+    this.eachPart(start, count, (part, first, done, n) => readTargets(part, first, out, outOffset + done, n));
+  }
+
+  close(): void {
+    for (const part of this.parts) part.close();
+  }
+
+  /** Visits the pieces of [start, start + count): the part, its first token, tokens before the piece, tokens of the piece. */
+  private eachPart(
+    start: number,
+    count: number,
+    visit: (part: TokenSource, first: number, done: number, n: number) => void,
+  ): void {
+    checkRange(this, start, count);
+    let before = 0;
+    let done = 0;
+    for (const part of this.parts) {
+      if (done === count) return;
+      const first = start + done - before;
+      const n = Math.min(count - done, part.length - first);
+      if (n > 0) {
+        visit(part, first, done, n);
+        done += n;
+      }
+      before += part.length;
+    }
   }
 }
 

@@ -3,7 +3,7 @@
 import type { MatmulBackend } from '../backend.ts';
 import { parseOptionsText, parseSpec } from '../config.ts';
 import { BatchSampler } from '../data/batches.ts';
-import { type Corpus, openCorpus } from '../data/corpus.ts';
+import { type Corpus, type CorpusOptions, openCorpus } from '../data/corpus.ts';
 import { GemmoeError } from '../errors.ts';
 import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
 import type { Kernels } from '../kernels.ts';
@@ -73,7 +73,7 @@ export async function assembleRun(
 ): Promise<RunParts> {
   const { seconds, checkpoint, memoryLimit, isTimed = false } = options;
   const draft = parseRunSettings(wanted);
-  const corpus = await openCorpus(draft);
+  const corpus = await openCorpus(corpusOptions(draft));
   try {
     const from = checkpoint ?? draft.initFrom;
     if (memoryLimit !== undefined) {
@@ -136,7 +136,7 @@ export async function outlineRun(
   { seconds, memoryLimit = Infinity }: Pick<AssembleOptions, 'seconds' | 'memoryLimit'> = {},
 ): Promise<RunOutline> {
   const draft = parseRunSettings(wanted);
-  const corpus = await openCorpus(draft);
+  const corpus = await openCorpus(corpusOptions(draft));
   try {
     const sizes = sizesOf(draft, services, corpus, draft.initFrom);
     const { settings, model } = sizes;
@@ -194,9 +194,14 @@ function estimateStateBytes(settings: RunSettings, services: RunServices, model:
 
 const BYTES = { f32: 4, f64: 8 } as const;
 
+/** What the settings say about the data. */
+function corpusOptions(settings: RunSettings): CorpusOptions {
+  return { ...settings, weights: settings.dataWeights };
+}
+
 function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
   const { sequenceLength, dataOrder: order, seed } = settings;
-  return new BatchSampler(corpus.train, { batchSize: sequencesPerStep(settings), sequenceLength, order, seed });
+  return new BatchSampler(corpus.mixture, { batchSize: sequencesPerStep(settings), sequenceLength, order, seed });
 }
 
 function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {

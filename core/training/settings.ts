@@ -20,6 +20,10 @@ export const RunSettingsSchema = z.strictObject({
   initFrom: z.string().nullable(),
   /** Files or folders of text, or token shards; empty for the built-in corpus. */
   data: z.array(z.string()),
+  /** Weight of each of `data` in what is trained on; empty where all make one source. */
+  dataWeights: z.array(z.number().positive()).default([]),
+  /** Key of the text in a JSONL row. */
+  textField: z.string().min(1).default('text'),
   /** `byte`, `character`, `bpe`, or the path of a tokenizer.json. */
   tokenizer: z.string(),
   /** Vocabulary of a `bpe` tokenizer that is trained on the data. */
