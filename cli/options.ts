@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { PRESETS } from '../core/model/presets.ts';
 import { KEPT_IN_F32 } from '../core/model/mixed-precision.ts';
+import { LOSS_ON } from '../core/data/chat-rendering.ts';
 import { DATA_ORDERS, PRECISIONS } from '../core/training/settings.ts';
 
 /** One option. The flag is the name in kebab-case, the variable GEMMOE_ and the name in upper case. */
@@ -101,6 +102,11 @@ const DATA = {
   validationFraction: number(z.number().gt(0).lt(1).default(0.1), 'last part of the text that is held out'),
   dataOrder: text(z.enum(DATA_ORDERS).default('shuffle'), 'ORDER', `order of the windows: ${DATA_ORDERS.join(', ')}`),
   textField: text(string.default('text'), 'KEY', 'key of the text in a JSONL row'),
+  lossOn: text(
+    z.enum(LOSS_ON).default('answers'),
+    LOSS_ON.join('|'),
+    'JSONL rows that are conversations (messages, prompt and response, …): learn the answers alone, or all of the text',
+  ),
   minFrequency: number(size.optional(), 'bpe: pairs rarer than this are not merged', '2'),
   special: {
     kind: 'list',

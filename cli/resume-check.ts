@@ -13,6 +13,7 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   validationFraction: 'validationFraction',
   dataOrder: 'dataOrder',
   textField: 'textField',
+  lossOn: 'lossOn',
   batchSize: 'batchSize',
   accumulate: 'accumulate',
   checkpointEvery: 'checkpointEvery',

@@ -64,7 +64,7 @@ export const compare: Command = {
   options: [
     ...(['optimizers', 'schedules', 'rates', 'seeds', 'steps', 'markdown'] as const),
     ...(['data', 'preset', 'batchSize', 'sequenceLength', 'learningRate', 'optimizer', 'schedule', 'clip'] as const),
-    ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder', 'textField', 'evalWindows'] as const),
+    ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder', 'textField', 'lossOn', 'evalWindows'] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['seed', 'backend', 'plugin'] as const),
   ],

@@ -3,11 +3,12 @@
 import { existsSync } from 'node:fs';
 import { extname, join, resolve } from 'node:path';
 import { openCorpus } from '../../core/data/corpus.ts';
-import { cutSafely, listTextFiles, readDocuments } from '../../core/data/documents.ts';
-import { safeCutOf } from '../../core/data/make-tokenizer.ts';
+import { chatRenderer } from '../../core/data/chat-rendering.ts';
+import { listTextFiles, readDocuments } from '../../core/data/documents.ts';
 import { PREPARED_FILE } from '../../core/data/prepared.ts';
 import type { TokenSource } from '../../core/data/source.ts';
-import { MemorySource, ShardSource, tokenArray } from '../../core/data/sources.ts';
+import { ShardSource, SourceRange } from '../../core/data/sources.ts';
+import { tokenise } from '../../core/data/tokenise.ts';
 import type { Tokenizer } from '../../core/data/tokenizer.ts';
 import { GemmoeError } from '../../core/errors.ts';
 import { evaluateSource } from '../../core/training/evaluate.ts';
@@ -47,18 +48,12 @@ async function openHeldOut(folder: string, modelDirectory: string): Promise<Toke
   return validation;
 }
 
-/** The tokens of text, with the end-of-text token between documents where there is one. */
+/** The tokens of text, with the end-of-text token between documents where there is one; of conversations the answers count. */
 async function readText(paths: readonly string[], field: string, tokenizer: Tokenizer): Promise<TokenSource> {
-  const ids: number[] = [];
-  let textBytes = 0;
-  let begins = true;
-  for await (const { text, end } of cutSafely(readDocuments(listTextFiles(paths), field), safeCutOf(tokenizer))) {
-    textBytes += Buffer.byteLength(text);
-    if (begins && ids.length > 0 && tokenizer.endOfText !== undefined) ids.push(tokenizer.endOfText);
-    for (const id of tokenizer.encode(text)) ids.push(id);
-    begins = end;
-  }
-  return new MemorySource(tokenArray(ids, tokenizer.vocabSize), textBytes);
+  const documents = readDocuments(listTextFiles(paths), { field, chat: chatRenderer(tokenizer, 'answers') });
+  const source = await tokenise(documents, tokenizer, tokenizer.endOfText);
+  const hasEnd = tokenizer.endOfText !== undefined && source.length > 0;
+  return hasEnd && !source.isMasked ? new SourceRange(source, 0, source.length - 1, source.textBytes) : source;
 }
 
 export const evaluate: Command = {

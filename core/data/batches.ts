@@ -2,6 +2,7 @@
 // and a resumed run goes on with the batch it would have had.
 
 import { GemmoeError } from '../errors.ts';
+import { IGNORE_INDEX } from '../kernels.ts';
 import { Mixer } from './mixer.ts';
 import { readTargets, type TokenSource } from './source.ts';
 import { type WindowOptions, WindowSequence } from './windows.ts';
@@ -10,6 +11,10 @@ export interface BatchOptions extends WindowOptions {
   /** B */
   readonly batchSize: number;
 }
+
+/** A step whose windows hold nothing to learn, as long prompts do, takes those of a step that no run reaches: this often. */
+const RETRIES = 4096;
+const FAR = 2 ** 24 + 1;
 
 /** A source of a mixture. */
 export interface WeightedSource {
@@ -26,6 +31,7 @@ export class BatchSampler {
   private readonly mixer: Mixer | undefined;
   private readonly options: BatchOptions;
   private readonly tokens: number;
+  private readonly isMasked: boolean;
 
   /** @throws GemmoeError when a source is shorter than a window, a single one than a batch of them, or a weight is impossible */
   constructor(sources: TokenSource | readonly WeightedSource[], options: BatchOptions) {
@@ -36,6 +42,7 @@ export class BatchSampler {
     const weights = mixture.map(({ weight }) => weight);
     this.mixer = mixture.length > 1 ? new Mixer(weights, options.seed) : undefined;
     this.tokens = this.sources.reduce((sum, { length }) => sum + length, 0);
+    this.isMasked = this.sources.some(({ isMasked }) => isMasked === true);
     this.sources.forEach((source, i) => this.refuseShort(source, i));
   }
 
@@ -48,13 +55,22 @@ export class BatchSampler {
   fill(step: number, ids: Int32Array, targets: Int32Array): number {
     const { batchSize: B, sequenceLength: T, order } = this.options;
     const first = (step - 1) * B;
+    this.fillRows(step, ids, targets);
+    for (let i = 1; i <= RETRIES && this.isMasked && !targets.some((target) => target !== IGNORE_INDEX); i++) {
+      this.fillRows(step + i * FAR, ids, targets);
+    }
+    return Math.floor(order === 'random' ? (first * T) / this.tokens : first / this.windowsPerEpoch);
+  }
+
+  private fillRows(step: number, ids: Int32Array, targets: Int32Array): void {
+    const { batchSize: B, sequenceLength: T } = this.options;
+    const first = (step - 1) * B;
     for (let b = 0; b < B; b++) {
       const { source, window } = this.mixer?.at(first + b) ?? { source: 0, window: first + b };
       const start = this.sequences[source].start(window, step, b);
       this.sources[source].read(start, ids, b * T, T);
       readTargets(this.sources[source], start + 1, targets, b * T, T);
     }
-    return Math.floor(order === 'random' ? (first * T) / this.tokens : first / this.windowsPerEpoch);
   }
 
   private refuseShort({ length }: TokenSource, index: number): void {

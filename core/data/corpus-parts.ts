@@ -1,5 +1,6 @@
 // What a corpus is, and what all kinds of it have in common.
 
+import type { LossOn } from './chat-rendering.ts';
 import type { WeightedSource } from './batches.ts';
 import type { TokenizerSpec } from './make-tokenizer.ts';
 import { hashOf, sha256 } from './prepared.ts';
@@ -17,6 +18,8 @@ export interface CorpusOptions extends TokenizerSpec {
   readonly weights?: readonly number[] | undefined;
   /** Key of the text in a JSONL row; default `text`. */
   readonly textField?: string | undefined;
+  /** Of conversations: whether the answers alone are learned (default), or all of their text. */
+  readonly lossOn?: LossOn | undefined;
 }
 
 export interface Corpus {

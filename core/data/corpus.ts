@@ -3,10 +3,11 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { GemmoeError, messageOf } from '../errors.ts';
+import { plainRenderer } from './chat-rendering.ts';
 import { byteTokenizer } from './bpe-tokenizer.ts';
 import { assembleCorpus, type Corpus, type CorpusOptions, mixCorpora } from './corpus-parts.ts';
 import { builtinCorpus, isTextFile, listTextFiles, readDocuments } from './documents.ts';
-import { makeTokenizer } from './make-tokenizer.ts';
+import { MADE_KINDS, makeTokenizer } from './make-tokenizer.ts';
 import { hashOf, PREPARED_FILE, PreparedSchema } from './prepared.ts';
 import { ShardSource, SourceRange } from './sources.ts';
 import { openText } from './text-corpus.ts';
@@ -58,17 +59,14 @@ const isShard = (path: string): boolean => extname(path) === '.bin';
 
 /** The tokenizer of all sources: the named one, that of prepared data, or one made of all text. */
 async function sharedTokenizer(options: CorpusOptions): Promise<Tokenizer> {
-  const { data, tokenizer } = options;
+  const { data, tokenizer, textField: field, lossOn = 'answers' } = options;
   const prepared = data.find(isPrepared);
   if (prepared !== undefined && MADE_KINDS.includes(tokenizer)) return loadTokenizer(prepared);
   const text = data.filter((path) => !isPrepared(path) && !isShard(path) && !shardsInFolder(path));
   if (text.length < data.length && MADE_KINDS.includes(tokenizer)) return tokenizerOfShards(options);
   const files = listTextFiles(text);
-  return makeTokenizer(options, () => readDocuments(files, options.textField));
+  return makeTokenizer(options, () => readDocuments(files, { field, chat: plainRenderer(lossOn) }));
 }
-
-/** Names that say how a tokenizer is made; anything else is a path. */
-const MADE_KINDS: readonly string[] = ['byte', 'character', 'bpe'];
 
 /** The shards of a folder that has nothing else to read; undefined for any other path. */
 function shardsInFolder(path: string): string[] | undefined {

@@ -6,11 +6,23 @@ import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { GemmoeError, messageOf } from '../errors.ts';
+import type { ChatPiece, ChatRenderer } from './chat-rendering.ts';
+import { CONVERSATION_KEYS, messagesOf } from './conversations.ts';
 
 /** One piece of a document's text, in order; the last one has `end`. */
 export interface DocumentPart {
   readonly text: string;
   readonly end: boolean;
+  /** Of a conversation: whether it is an answer, to be learned. Such a part is tokenised by itself; absent in plain text. */
+  readonly learned?: boolean;
+}
+
+/** How rows of JSONL become documents. */
+export interface RowOptions {
+  /** Key of the text; default `text`. */
+  readonly field?: string | undefined;
+  /** Turns conversations into text; rows that hold one are refused where it is absent. */
+  readonly chat?: ChatRenderer | undefined;
 }
 
 /** Kinds of file that a folder is searched for. */
@@ -89,14 +101,14 @@ export async function spool(
   return { path, name: 'standard input', format };
 }
 
-/** The documents of files, part by part. `field` is the key of the text in a JSONL row. */
+/** The documents of files, part by part. */
 export async function* readDocuments(
   files: readonly (string | TextFile)[],
-  field = 'text',
+  options: RowOptions = {},
 ): AsyncGenerator<DocumentPart> {
   for (const named of files) {
     const file = typeof named === 'string' ? textFile(named) : named;
-    if (file.format === 'jsonl') yield* readJsonLines(file, field);
+    if (file.format === 'jsonl') yield* readJsonLines(file, options);
     else yield* readTextFile(file);
   }
 }
@@ -111,37 +123,52 @@ async function* readTextFile(file: TextFile): AsyncGenerator<DocumentPart> {
   yield { text: held, end: true };
 }
 
-async function* readJsonLines(file: TextFile, field: string): AsyncGenerator<DocumentPart> {
+async function* readJsonLines(file: TextFile, options: RowOptions): AsyncGenerator<DocumentPart> {
   let line = 0;
   let rest = '';
   for await (const text of readText(file)) {
     const lines = (rest + text).split('\n');
     rest = lines.pop() as string;
-    for (const row of lines) yield* parseRow(file, ++line, row, field);
+    for (const row of lines) yield* parseRow(file, ++line, row, options);
   }
-  yield* parseRow(file, ++line, rest, field);
+  yield* parseRow(file, ++line, rest, options);
 }
 
-function* parseRow({ name }: TextFile, line: number, row: string, field: string): Generator<DocumentPart> {
+function* parseRow({ name }: TextFile, line: number, row: string, options: RowOptions): Generator<DocumentPart> {
   if (row.trim() === '') return;
-  let value: unknown;
+  const { field = 'text', chat } = options;
+  const refuse = (what: string, hint = 'correct the line'): GemmoeError =>
+    new GemmoeError('bad-data', `${name}: line ${line} ${what}`, hint);
+  let value: Record<string, unknown> | null;
   try {
-    value = JSON.parse(row);
+    value = JSON.parse(row) as Record<string, unknown> | null;
   } catch (error) {
-    throw new GemmoeError('bad-data', `${name}: line ${line} is not JSON: ${messageOf(error)}`, 'correct the line');
+    throw refuse(`is not JSON: ${messageOf(error)}`);
   }
-  const text = (value as Record<string, unknown> | null)?.[field];
-  if (typeof text !== 'string') {
-    throw new GemmoeError(
-      'bad-data',
-      `${name}: line ${line} has no text in field "${field}"`,
-      'correct the line, or name the field with --text-field',
+  const text = value?.[field];
+  if (typeof text === 'string') {
+    if (HALF_CHARACTER.test(text)) throw refuse('has half of a surrogate pair in it');
+    if (text !== '') yield { text, end: true };
+    return;
+  }
+  let pieces: readonly ChatPiece[] | undefined;
+  try {
+    const messages = typeof value === 'object' && value !== null ? messagesOf(value) : undefined;
+    if (messages && !chat) throw new Error('is a conversation, which is not read here: train on the file itself');
+    pieces = messages && chat?.(messages);
+  } catch (error) {
+    throw refuse(messageOf(error));
+  }
+  if (!pieces) {
+    throw refuse(
+      `has no text in field "${field}", and no conversation`,
+      `correct the line, or name the field with --text-field; conversations are in ${CONVERSATION_KEYS}`,
     );
   }
-  if (HALF_CHARACTER.test(text)) {
-    throw new GemmoeError('bad-data', `${name}: line ${line} has half of a surrogate pair in it`, 'correct the line');
+  for (const [i, piece] of pieces.entries()) {
+    if (HALF_CHARACTER.test(piece.text)) throw refuse('has half of a surrogate pair in it');
+    yield { ...piece, end: i === pieces.length - 1 };
   }
-  if (text !== '') yield { text, end: true };
 }
 
 /** A surrogate without its partner; JSON can say \ud800, UTF-8 cannot. */
@@ -219,7 +246,8 @@ export async function* cutSafely<T extends DocumentPart>(
   let held = '';
   for await (const part of parts) {
     const text = held + part.text;
-    const cut = part.end ? text.length : safeCut(text) || (text.length > LONGEST_HELD ? text.length : 0);
+    const isWhole = part.end || part.learned !== undefined;
+    const cut = isWhole ? text.length : safeCut(text) || (text.length > LONGEST_HELD ? text.length : 0);
     held = text.slice(cut);
     if (cut > 0) yield { ...part, text: text.slice(0, cut) };
   }

@@ -21,6 +21,9 @@ export interface TokenizerSpec {
   readonly special?: readonly string[] | undefined;
 }
 
+/** Names that say how a tokenizer is made; anything else is a path. */
+export const MADE_KINDS: readonly string[] = ['byte', 'character', 'bpe'];
+
 /** Characters of a document that a foreign tokenizer is given at once. */
 const LONGEST_WHOLE = 4_000_000;
 
@@ -54,16 +57,20 @@ function cutBesideEndOfText(text: string): number {
 async function characterTokenizer(documents: AsyncIterable<DocumentPart>): Promise<Tokenizer> {
   const characters = new CharacterSet();
   let count = 0;
-  for await (const { text, end } of documents) {
-    characters.add(text);
+  let isChat = false;
+  for await (const { text, end, learned } of documents) {
+    characters.add(learned === undefined ? text : text.replaceAll(END_OF_TEXT, ''));
+    isChat ||= learned !== undefined;
     if (end) count++;
   }
-  return characters.tokenizer(count > 1);
+  return characters.tokenizer(count > 1 || isChat);
 }
 
 async function bpeTokenizer(spec: TokenizerSpec, documents: AsyncIterable<DocumentPart>): Promise<Tokenizer> {
   const words = new WordCounter();
-  for await (const { text } of cutSafely(documents, lastSafeCut)) words.add(text);
+  for await (const { text, learned } of cutSafely(documents, lastSafeCut)) {
+    words.add(learned === undefined ? text : text.replaceAll(END_OF_TEXT, ''));
+  }
   const { bpeVocabSize: vocabSize, minFrequency, special = [] } = spec;
   if (new Set(special).size < special.length || special.includes('')) {
     throw new GemmoeError(

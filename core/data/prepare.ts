@@ -61,7 +61,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   return makeDirectoryAtomic(outputDirectory, async (folder) => {
     const spooled = join(folder, 'input.tmp');
     const input = options.input ? [await spool(options.input, spooled, options.inputFormat ?? 'text')] : [];
-    const documents = () => readDocuments([...input, ...listed], options.textField);
+    const documents = () => readDocuments([...input, ...listed], { field: options.textField });
     const size = await measure(documents());
     const tokenizer = await makeTokenizer(options, documents);
     const separator = size.documents > 1 ? tokenizer.endOfText : undefined;

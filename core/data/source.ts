@@ -8,6 +8,8 @@ export interface TokenSource {
   readonly textBytes: number | undefined;
   /** Copies tokens [start, start + count) to out[outOffset …]. @throws RangeError outside the sequence */
   read(start: number, out: Int32Array, outOffset: number, count: number): void;
+  /** Whether some tokens are not to be learned; default false. */
+  readonly isMasked?: boolean;
   /** As `read`, with IGNORE_INDEX for tokens that are not to be learned; absent where all are. */
   readTargets?(start: number, out: Int32Array, outOffset: number, count: number): void;
   /** A hash of the content: a resumed run must see the same. */

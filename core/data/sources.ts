@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, readSync } from 'node:fs';
 import { GemmoeError } from '../errors.ts';
+import { IGNORE_INDEX } from '../kernels.ts';
 import { readTargets, type TokenSource } from './source.ts';
 import { openShard, type Shard } from './shards.ts';
 
@@ -19,19 +20,32 @@ export class MemorySource implements TokenSource {
   readonly length: number;
   readonly textBytes: number | undefined;
   readonly fingerprint: string;
+  readonly isMasked: boolean;
   private readonly tokens: TokenArray;
+  private readonly ignored: Uint8Array | undefined;
 
-  constructor(tokens: TokenArray, textBytes?: number) {
+  /** @param ignored 1 for every token that is not to be learned; default none */
+  constructor(tokens: TokenArray, textBytes?: number, ignored?: Uint8Array) {
     this.tokens = tokens;
+    this.ignored = ignored;
+    this.isMasked = ignored !== undefined;
     this.length = tokens.length;
     this.textBytes = textBytes;
     const bytes = new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength);
-    this.fingerprint = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
+    const hash = createHash('sha256').update(bytes);
+    if (ignored) hash.update(ignored);
+    this.fingerprint = hash.digest('hex').slice(0, 32);
   }
 
   read(start: number, out: Int32Array, outOffset: number, count: number): void {
     checkRange(this, start, count);
     for (let i = 0; i < count; i++) out[outOffset + i] = this.tokens[start + i];
+  }
+
+  readTargets(start: number, out: Int32Array, outOffset: number, count: number): void {
+    this.read(start, out, outOffset, count);
+    for (let i = 0; this.ignored && i < count; i++)
+      if (this.ignored[start + i] === 1) out[outOffset + i] = IGNORE_INDEX;
   }
 
   close(): void {}
@@ -40,15 +54,19 @@ export class MemorySource implements TokenSource {
 /** A range [start, start + length) of another source, as a source. */
 export class SourceRange implements TokenSource {
   readonly length: number;
-  readonly textBytes: number | undefined = undefined;
+  readonly textBytes: number | undefined;
   readonly fingerprint: string;
+  readonly isMasked: boolean;
   private readonly source: TokenSource;
   private readonly start: number;
 
-  constructor(source: TokenSource, start: number, length: number) {
+  /** @param textBytes those that the range's tokens stand for, where they are known */
+  constructor(source: TokenSource, start: number, length: number, textBytes?: number) {
+    this.textBytes = textBytes;
     this.source = source;
     this.start = start;
     this.length = length;
+    this.isMasked = source.isMasked === true;
     this.fingerprint = `${source.fingerprint}[${start}+${length}]`;
   }
 
@@ -72,10 +90,12 @@ export class JoinedSource implements TokenSource {
   readonly length: number;
   readonly textBytes: number | undefined;
   readonly fingerprint: string;
+  readonly isMasked: boolean;
   private readonly parts: readonly TokenSource[];
 
   constructor(parts: readonly TokenSource[]) {
     this.parts = parts;
+    this.isMasked = parts.some(({ isMasked }) => isMasked === true);
     this.length = parts.reduce((sum, { length }) => sum + length, 0);
     const bytes = parts.map(({ textBytes }) => textBytes);
     this.textBytes = bytes.includes(undefined)

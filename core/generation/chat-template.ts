@@ -31,11 +31,17 @@ export function findChatTemplate(directory: string): TemplateSource | undefined 
   if (existsSync(file)) return { path: file, text: readFileSync(file, 'utf8') };
   const path = join(directory, SETTINGS_FILE);
   const named = existsSync(path) ? readJsonObject(path)['chat_template'] : undefined;
-  if (typeof named === 'string') return { path, text: named };
+  const text = templateIn(named);
+  return text === undefined ? undefined : { path, text };
+}
+
+/** The template that `chat_template` of a tokenizer_config.json means: it, or of several the one called "default". */
+export function templateIn(named: unknown): string | undefined {
+  if (typeof named === 'string') return named;
   if (!Array.isArray(named)) return undefined;
   const templates = named as readonly { readonly name?: unknown; readonly template?: unknown }[];
   const chosen = templates.find(({ name }) => name === 'default') ?? templates[0];
-  return typeof chosen?.template === 'string' ? { path, text: chosen.template } : undefined;
+  return typeof chosen?.template === 'string' ? chosen.template : undefined;
 }
 
 /** The special tokens of a model directory by the names that templates call them: `bos_token`, `eos_token`, … */
@@ -43,10 +49,17 @@ export function specialTokensOf(directory: string): Record<string, string> {
   const tokens: Record<string, string> = {};
   for (const file of ['special_tokens_map.json', SETTINGS_FILE]) {
     const path = join(directory, file);
-    for (const [key, value] of Object.entries(existsSync(path) ? readJsonObject(path) : {})) {
-      const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
-      if (key.endsWith('_token') && typeof content === 'string') tokens[key] = content;
-    }
+    Object.assign(tokens, specialTokensIn(existsSync(path) ? readJsonObject(path) : {}));
+  }
+  return tokens;
+}
+
+/** Those that one of its files names: values of keys that end in `_token`. */
+export function specialTokensIn(file: Record<string, unknown>): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const [key, value] of Object.entries(file)) {
+    const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
+    if (key.endsWith('_token') && typeof content === 'string') tokens[key] = content;
   }
   return tokens;
 }

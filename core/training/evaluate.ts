@@ -59,6 +59,13 @@ export async function evaluateSource(
     tokens += result.tokens;
     await nextTurn();
   }
+  if (tokens === 0) {
+    throw new GemmoeError(
+      'bad-data',
+      'none of the tokens to evaluate on is to be learned',
+      'give answers, or more of them',
+    );
+  }
   const loss = lossSum / tokens;
   const bitsPerByte =
     source.textBytes === undefined ? null : (loss * source.length) / (Math.LN2 * Math.max(1, source.textBytes));

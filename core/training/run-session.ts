@@ -228,7 +228,10 @@ export class RunSession {
   /** What counting neighbours reaches: the mark to be far below. */
   private bigramLoss(): number | null {
     const { train, validation, tokenizer } = this.parts.corpus;
-    return train.length > MAX_BIGRAM_TOKENS ? null : bigramLoss(train, validation, tokenizer.vocabSize);
+    // counts of neighbours say nothing of answers alone
+    return train.length > MAX_BIGRAM_TOKENS || train.isMasked
+      ? null
+      : bigramLoss(train, validation, tokenizer.vocabSize);
   }
 
   private summary() {

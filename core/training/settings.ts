@@ -1,6 +1,7 @@
 // Everything that decides what a training run computes, as one validated record; it is stored in the run folder.
 
 import { z } from 'zod';
+import { LOSS_ON } from '../data/chat-rendering.ts';
 import { ModelConfigSchema } from '../model/config.ts';
 import { KEPT_IN_F32 } from '../model/mixed-precision.ts';
 
@@ -24,6 +25,8 @@ export const RunSettingsSchema = z.strictObject({
   dataWeights: z.array(z.number().positive()).default([]),
   /** Key of the text in a JSONL row. */
   textField: z.string().min(1).default('text'),
+  /** Of conversations: which text is learned. */
+  lossOn: z.enum(LOSS_ON).default('answers'),
   /** `byte`, `character`, `bpe`, or the path of a tokenizer.json. */
   tokenizer: z.string(),
   /** Vocabulary of a `bpe` tokenizer that is trained on the data. */
