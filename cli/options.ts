@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { PRESETS } from '../core/model/presets.ts';
 import { KEPT_IN_F32 } from '../core/model/mixed-precision.ts';
 import { LOSS_ON } from '../core/data/chat-rendering.ts';
+import { DOCUMENT_MODES } from '../core/data/document-rows.ts';
 import { DATA_ORDERS, PRECISIONS } from '../core/training/settings.ts';
 
 /** One option. The flag is the name in kebab-case, the variable GEMMOE_ and the name in upper case. */
@@ -106,6 +107,11 @@ const DATA = {
     z.enum(LOSS_ON).default('answers'),
     LOSS_ON.join('|'),
     'JSONL rows that are conversations (messages, prompt and response, …): learn the answers alone, or all of the text',
+  ),
+  documents: text(
+    z.enum(DOCUMENT_MODES).default('packed'),
+    DOCUMENT_MODES.join('|'),
+    'rows are cut from documents set one behind the other, and attention sees all of a row; masked: it stays within a document; padded: each row holds one document or a piece of it',
   ),
   minFrequency: number(size.optional(), 'bpe: pairs rarer than this are not merged', '2'),
   special: {

@@ -14,6 +14,7 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   dataOrder: 'dataOrder',
   textField: 'textField',
   lossOn: 'lossOn',
+  documents: 'documents',
   batchSize: 'batchSize',
   accumulate: 'accumulate',
   checkpointEvery: 'checkpointEvery',

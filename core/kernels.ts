@@ -39,6 +39,11 @@ export interface AttentionShape {
   readonly keyStride: number;
   /** Elements between the first keys of two sequences. */
   readonly keyBatchStride: number;
+  /**
+   * [B·T] with starts = 0: query i of a sequence sees no key before firstKeys[i], which is at most i and never falls within the
+   * sequence. So documents that stand in one sequence do not see each other. Absent: all are 0.
+   */
+  readonly firstKeys?: Int32Array | undefined;
 }
 
 /** How a router turns logits into weights. */

@@ -174,7 +174,7 @@ test('cross-entropy, with a row that has no target', () => {
 });
 
 describe('attention', () => {
-  test.each<[string, number, number, number, number, number, number]>([
+  test.each<[string, number, number, number, number, number, number, number?]>([
     ['one row', 1, 1, 1, 1, 2, 0],
     ['multi-head', 2, 5, 3, 3, 4, 0],
     ['grouped heads', 2, 6, 4, 2, 4, 0],
@@ -182,11 +182,17 @@ describe('attention', () => {
     ['a window', 1, 9, 2, 1, 4, 3],
     ['more rows than a tile', 1, 70, 1, 1, 2, 0],
     ['a window across tiles', 1, 70, 2, 1, 2, 10],
-  ])('%s', (_, batch, T, heads, kvHeads, D, window) => {
+    ['documents that do not see each other', 2, 9, 4, 2, 2, 0, 4],
+    ['documents across tiles', 1, 70, 1, 1, 2, 0, 33],
+    ['documents and a window', 1, 12, 2, 1, 2, 3, 5],
+  ])('%s', (_, batch, T, heads, kvHeads, D, window, documents) => {
     const width = (heads + 2 * kvHeads) * D;
     const shape: AttentionShape = {
       ...{ batch, queries: T, heads, kvHeads, headDim: D, scale: 0.7, window },
       ...{ queryStride: width, keyStride: width, keyBatchStride: T * width },
+      firstKeys: documents
+        ? Int32Array.from({ length: batch * T }, (_, i) => (i % T) - ((i % T) % documents))
+        : undefined,
     };
     const [kOffset, vOffset] = [heads * D, (heads + kvHeads) * D];
     const starts = new Int32Array(batch);

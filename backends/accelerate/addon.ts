@@ -48,7 +48,8 @@ export type SameKernels = Pick<
   | 'fromF16'
 >;
 
-type Numbers = readonly number[];
+/** The numbers of an AttentionShape, then its first keys. */
+type AttentionFields = readonly [...numbers: number[], firstKeys: Int32Array | null];
 
 /** A backend of the addon; records of the contract are passed as their fields. */
 export interface NativeBackend extends SameKernels {
@@ -63,7 +64,7 @@ export interface NativeBackend extends SameKernels {
     v: FloatArray,
     vOffset: number,
     starts: Int32Array,
-    ...shape: Numbers
+    ...shape: AttentionFields
   ): void;
   attentionBackward(
     dq: FloatArray,
@@ -78,7 +79,7 @@ export interface NativeBackend extends SameKernels {
     kOffset: number,
     v: FloatArray,
     vOffset: number,
-    ...shape: Numbers
+    ...shape: AttentionFields
   ): void;
   router(
     probabilities: FloatArray,

@@ -100,11 +100,38 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
   return {
     ...same,
     attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, shape) {
-      native.attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, ...fieldsOf(shape));
+      native.attention(
+        out,
+        logSumExp,
+        q,
+        qOffset,
+        k,
+        kOffset,
+        v,
+        vOffset,
+        starts,
+        ...fieldsOf(shape),
+        shape.firstKeys ?? null,
+      );
     },
     attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, shape) {
       const fields = fieldsOf(shape);
-      native.attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, ...fields);
+      native.attentionBackward(
+        dq,
+        dk,
+        dv,
+        dOut,
+        out,
+        logSumExp,
+        q,
+        qOffset,
+        k,
+        kOffset,
+        v,
+        vOffset,
+        ...fields,
+        shape.firstKeys ?? null,
+      );
     },
     router(probabilities, weights, experts, logits, N, options) {
       if (options.smallestSum !== undefined) return router(probabilities, weights, experts, logits, N, options);

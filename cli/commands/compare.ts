@@ -64,7 +64,16 @@ export const compare: Command = {
   options: [
     ...(['optimizers', 'schedules', 'rates', 'seeds', 'steps', 'markdown'] as const),
     ...(['data', 'preset', 'batchSize', 'sequenceLength', 'learningRate', 'optimizer', 'schedule', 'clip'] as const),
-    ...(['tokenizer', 'vocabSize', 'validationFraction', 'dataOrder', 'textField', 'lossOn', 'evalWindows'] as const),
+    ...([
+      'tokenizer',
+      'vocabSize',
+      'validationFraction',
+      'dataOrder',
+      'textField',
+      'lossOn',
+      'documents',
+      'evalWindows',
+    ] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['seed', 'backend', 'plugin'] as const),
   ],

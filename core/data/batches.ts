@@ -3,13 +3,17 @@
 
 import { GemmoeError } from '../errors.ts';
 import { IGNORE_INDEX } from '../kernels.ts';
+import { type DocumentRows, markDocuments } from './document-rows.ts';
 import { Mixer } from './mixer.ts';
+import { PieceSequence } from './pieces.ts';
 import { readTargets, type TokenSource } from './source.ts';
-import { type WindowOptions, WindowSequence } from './windows.ts';
+import { type Place, type RowSequence, type WindowOptions, WindowSequence } from './windows.ts';
 
 export interface BatchOptions extends WindowOptions {
   /** B */
   readonly batchSize: number;
+  /** Default `packed`. */
+  readonly documents?: DocumentRows | undefined;
 }
 
 /** A step whose windows hold nothing to learn, as long prompts do, takes those of a step that no run reaches: this often. */
@@ -26,7 +30,7 @@ export interface WeightedSource {
 /** Fills ids [B·T] and targets [B·T], each target the id that follows. */
 export class BatchSampler {
   private readonly sources: readonly TokenSource[];
-  private readonly sequences: readonly WindowSequence[];
+  private readonly sequences: readonly RowSequence[];
   /** Undefined where there is one source. */
   private readonly mixer: Mixer | undefined;
   private readonly options: BatchOptions;
@@ -38,12 +42,12 @@ export class BatchSampler {
     const mixture = 'read' in sources ? [{ source: sources, weight: 1 }] : sources;
     this.sources = mixture.map(({ source }) => source);
     this.options = options;
-    this.sequences = this.sources.map((source) => new WindowSequence(source, options));
     const weights = mixture.map(({ weight }) => weight);
     this.mixer = mixture.length > 1 ? new Mixer(weights, options.seed) : undefined;
     this.tokens = this.sources.reduce((sum, { length }) => sum + length, 0);
     this.isMasked = this.sources.some(({ isMasked }) => isMasked === true);
     this.sources.forEach((source, i) => this.refuseShort(source, i));
+    this.sequences = this.sources.map((source) => rowsOf(source, options));
   }
 
   /** Windows of one epoch, all sources together. */
@@ -52,12 +56,15 @@ export class BatchSampler {
   }
 
   /** The batch of step 1, 2, …; returns the epoch of its first window, counted from 0: how often all tokens have been read. */
-  fill(step: number, ids: Int32Array, targets: Int32Array): number {
+  fill(step: number, ids: Int32Array, targets: Int32Array, documentStarts?: Int32Array): number {
     const { batchSize: B, sequenceLength: T, order } = this.options;
     const first = (step - 1) * B;
     this.fillRows(step, ids, targets);
     for (let i = 1; i <= RETRIES && this.isMasked && !targets.some((target) => target !== IGNORE_INDEX); i++) {
       this.fillRows(step + i * FAR, ids, targets);
+    }
+    for (let b = 0; documentStarts && b < B; b++) {
+      markDocuments(documentStarts, ids, targets, b * T, T, this.options.documents?.separator);
     }
     return Math.floor(order === 'random' ? (first * T) / this.tokens : first / this.windowsPerEpoch);
   }
@@ -67,16 +74,16 @@ export class BatchSampler {
     const first = (step - 1) * B;
     for (let b = 0; b < B; b++) {
       const { source, window } = this.mixer?.at(first + b) ?? { source: 0, window: first + b };
-      const start = this.sequences[source].start(window, step, b);
-      this.sources[source].read(start, ids, b * T, T);
-      readTargets(this.sources[source], start + 1, targets, b * T, T);
+      const place = this.sequences[source].place(window, step, b);
+      fillRow(this.sources[source], place, ids, targets, b * T, T, this.options.documents?.separator);
     }
   }
 
   private refuseShort({ length }: TokenSource, index: number): void {
     const { batchSize: B, sequenceLength: T, order } = this.options;
+    const isPadded = this.options.documents?.mode === 'padded';
     const needsBatch = order !== 'random' && !this.mixer;
-    const needed = (needsBatch ? B : 1) * T + 1;
+    const needed = isPadded ? 2 : (needsBatch ? B : 1) * T + 1;
     if (length >= needed) return;
     throw new GemmoeError(
       'bad-data',
@@ -88,6 +95,39 @@ export class BatchSampler {
   }
 }
 
+/** @throws GemmoeError for rows of documents where there is one document, or none with anything to learn */
+function rowsOf(source: TokenSource, options: BatchOptions): RowSequence {
+  const { mode = 'packed', separator } = options.documents ?? {};
+  if (mode === 'packed') return new WindowSequence(source, options);
+  if (separator === undefined) {
+    throw new GemmoeError(
+      'bad-config',
+      `documents are ${mode}, but the data are one document without an end`,
+      'leave it at packed, or give several documents: files, or rows of JSONL',
+    );
+  }
+  if (mode === 'masked') return new WindowSequence(source, options);
+  const pieces = new PieceSequence(source, separator, options);
+  if (pieces.perEpoch > 0) return pieces;
+  throw new GemmoeError('bad-data', 'the data hold no document with anything to learn', 'give more data');
+}
+
+/** Fills a row of T tokens; behind the place's tokens there is padding without targets. */
+function fillRow(
+  source: TokenSource,
+  { start, count }: Place,
+  ids: Int32Array,
+  targets: Int32Array,
+  row: number,
+  length: number,
+  padding = 0,
+): void {
+  source.read(start, ids, row, count);
+  readTargets(source, start + 1, targets, row, count);
+  ids.fill(padding, row + count, row + length);
+  targets.fill(IGNORE_INDEX, row + count, row + length);
+}
+
 /** The non-overlapping windows of a validation split. */
 export interface Windows {
   readonly count: number;
@@ -95,8 +135,18 @@ export interface Windows {
   fill(index: number, ids: Int32Array, targets: Int32Array, offset: number): void;
 }
 
-/** floor((length - 1) / T) windows, each beginning where the one before ended. */
-export function validationWindows(source: TokenSource, sequenceLength: number): Windows {
+/** floor((length - 1) / T) windows, each beginning where the one before ended; with `padded` documents, these in order. */
+export function validationWindows(source: TokenSource, sequenceLength: number, documents?: DocumentRows): Windows {
+  if (documents?.mode === 'padded') {
+    const pieces = rowsOf(source, { documents, sequenceLength, batchSize: 1, order: 'sequential', seed: 0 });
+    return {
+      count: pieces.perEpoch,
+      fill(index, ids, targets, offset) {
+        const place = pieces.place(index, 1, 0);
+        fillRow(source, place, ids, targets, offset, sequenceLength, documents.separator);
+      },
+    };
+  }
   return {
     count: Math.max(0, Math.floor((source.length - 1) / sequenceLength)),
     fill(index, ids, targets, offset) {

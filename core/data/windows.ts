@@ -17,8 +17,23 @@ export interface WindowOptions {
   readonly seed: number;
 }
 
+/** Tokens of a source that one row holds; the last one's target follows them. */
+export interface Place {
+  readonly start: number;
+  /** At most T. */
+  readonly count: number;
+}
+
+/** The rows of one source, as a function of their number. */
+export interface RowSequence {
+  /** Rows of one epoch. */
+  readonly perEpoch: number;
+  /** The `index`-th row since the beginning; with order `random`, the one at `place` of the batch of `step`. */
+  place(index: number, step: number, place: number): Place;
+}
+
 /** The windows of one source. */
-export class WindowSequence {
+export class WindowSequence implements RowSequence {
   private readonly source: TokenSource;
   private readonly options: WindowOptions;
   private readonly phases: Random;
@@ -34,7 +49,6 @@ export class WindowSequence {
     this.shuffles = new Random(options.seed, 'shuffle');
   }
 
-  /** Windows of one epoch. */
   get perEpoch(): number {
     const { sequenceLength: T, order } = this.options;
     // the phase of a shuffled epoch may cost one window
@@ -42,8 +56,11 @@ export class WindowSequence {
     return Math.max(1, Math.floor((this.source.length - 1 - spare) / T));
   }
 
-  /** First token of the window that is the `index`-th since the beginning; `random` ones are addressed by (step, place) in the batch. */
-  start(index: number, step: number, place: number): number {
+  place(index: number, step: number, place: number): Place {
+    return { start: this.start(index, step, place), count: this.options.sequenceLength };
+  }
+
+  private start(index: number, step: number, place: number): number {
     const { sequenceLength: T, order } = this.options;
     if (order === 'random') return this.phases.below(this.source.length - T, step, place);
     const epoch = Math.floor(index / this.perEpoch);

@@ -164,6 +164,7 @@ export class Attention {
       queryStride: this.qkv.outputs,
       keyStride,
       keyBatchStride,
+      firstKeys: pass.documentStarts ?? undefined,
     };
   }
 }

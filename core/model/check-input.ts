@@ -34,6 +34,19 @@ export function checkIds(
   }
 }
 
+/** @throws GemmoeError for starts that are not rising within a sequence, or lie behind their row */
+export function checkDocumentStarts(starts: Int32Array, batch: number, length: number): void {
+  for (let n = 0; n < batch * length; n++) {
+    const t = n % length;
+    if (starts[n] >= (t === 0 ? 0 : starts[n - 1]) && starts[n] <= t) continue;
+    throw new GemmoeError(
+      'usage',
+      `the document of row ${n} (place ${t} of its sequence) starts at ${starts[n]}`,
+      'starts are places in the sequence: at most that of the row, and not before those of the rows before it',
+    );
+  }
+}
+
 /** @throws GemmoeError for a cache of another shape, or without room for `length` more tokens */
 export function checkCache({ numLayers }: ModelConfig, cache: KvCache, batch: number, length: number): void {
   if (cache.batch !== batch || cache.keys.length !== numLayers) {

@@ -17,6 +17,8 @@ export interface Pass {
   readonly positions: Int32Array;
   /** [B] position of the first row of each sequence: what the cache already holds. */
   readonly starts: Int32Array;
+  /** [N] place in its sequence where the document of each row begins; null where every sequence is one document. */
+  readonly documentStarts: Int32Array | null;
   readonly cache: KvCache | null;
   readonly rope: RopeTables;
   /** What training adds to the routers; null when the model is used. */

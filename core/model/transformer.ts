@@ -12,7 +12,7 @@ import {
   RoutingTotals,
 } from './balancing.ts';
 import { Block, type BlockActivations } from './block.ts';
-import { checkCache, checkIds, countTargets } from './check-input.ts';
+import { checkCache, checkDocumentStarts, checkIds, countTargets } from './check-input.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 import { Embedding } from './embedding.ts';
 import { Head } from './head.ts';
@@ -70,6 +70,8 @@ export interface TrainingOptions {
   readonly routing?: RoutingOptions;
   /** Needed for jitter. */
   readonly jitter?: JitterSource;
+  /** As for `evaluate`. */
+  readonly documentStarts?: Int32Array | undefined;
   /** Which products run on 16-bit operands; default none. */
   readonly mixed?: MixedPrecision | undefined;
 }
@@ -80,6 +82,13 @@ export interface ModelOptions {
   readonly dtype?: ComputeType;
   /** `bf16` holds the matrices in half the memory, for use and not for training; default `floats`. */
   readonly weights?: WeightFormat;
+}
+
+/** What not every pass has. */
+interface PassOptions {
+  readonly routing?: Pass['routing'];
+  readonly mixed?: Pass['mixed'];
+  readonly documentStarts?: Int32Array | undefined;
 }
 
 export class Transformer {
@@ -144,11 +153,21 @@ export class Transformer {
     return this.infer(ids, batch, length, options.cache ?? null, options.logits ?? 'all').logits;
   }
 
-  /** The loss without gradients. */
-  evaluate(ids: Int32Array, targets: Int32Array, batch: number, length: number): LossResult {
+  /**
+   * The loss without gradients.
+   * @param documentStarts [B·T] the place in its sequence where the document of each row begins: attention does not reach
+   *   before it, and positions count from it; absent where every sequence is one document
+   */
+  evaluate(
+    ids: Int32Array,
+    targets: Int32Array,
+    batch: number,
+    length: number,
+    documentStarts?: Int32Array,
+  ): LossResult {
     const rows = batch * length;
     const tokens = countTargets(targets, rows, this.config.vocabSize);
-    const { logits } = this.infer(ids, batch, length, null, 'all');
+    const { logits } = this.infer(ids, batch, length, null, 'all', documentStarts);
     const lossSum = this.kernels.crossEntropy(null, logits, targets, rows, this.config.vocabSize, 0);
     return { lossSum, tokens, auxLoss: this.routing?.auxiliaryLoss() ?? null, zLoss: null };
   }
@@ -177,7 +196,7 @@ export class Transformer {
       planTraining(arena, this.layers, { batch, length, segment, hasJitter }),
     );
     const routing = this.routingContext(plan, rows, options);
-    const training = { routing, mixed: options.mixed ?? null };
+    const training = { routing, mixed: options.mixed ?? null, documentStarts: options.documentStarts };
     const pass = this.preparePass(plan.positions, plan.starts, batch, length, null, training);
     this.parameters.ensureGradients();
     this.forwardThroughBlocks(pass, plan, ids);
@@ -213,6 +232,7 @@ export class Transformer {
     length: number,
     cache: KvCache | null,
     wanted: 'all' | 'last',
+    documentStarts?: Int32Array,
   ): InferencePlan {
     checkIds(this.config, ids, batch, length, cache?.length ?? 0);
     if (cache) checkCache(this.config, cache, batch, length);
@@ -221,7 +241,7 @@ export class Transformer {
     const plan = this.workspace.plan(`inference ${batch}x${length} ${wanted}`, (arena) =>
       planInference(arena, this.layers, batch, length, outputs),
     );
-    const pass = this.preparePass(plan.positions, plan.starts, batch, length, cache);
+    const pass = this.preparePass(plan.positions, plan.starts, batch, length, cache, { documentStarts });
     this.embedding.forward(pass, plan.stream, ids);
     for (const [layer, block] of this.blocks.entries()) {
       block.forward(pass, plan.stream, plan.stream, plan.blocks[layer]);
@@ -289,14 +309,18 @@ export class Transformer {
     batch: number,
     length: number,
     cache: KvCache | null,
-    { routing, mixed }: Pick<Pass, 'routing' | 'mixed'> = { routing: null, mixed: null },
+    { routing = null, mixed = null, documentStarts }: PassOptions,
   ): Pass {
     const start = cache?.length ?? 0;
     starts.fill(start);
-    for (let n = 0; n < positions.length; n++) positions[n] = start + (n % length);
+    if (documentStarts) checkDocumentStarts(documentStarts, batch, length);
+    for (let n = 0; n < positions.length; n++) positions[n] = start + (n % length) - (documentStarts?.[n] ?? 0);
     this.rope.ensure(start + length);
     const { kernels, rope } = this;
-    return { kernels, batch, length, rows: batch * length, positions, starts, cache, rope, routing, mixed };
+    return {
+      ...{ kernels, batch, length, rows: batch * length, positions, starts, cache, rope, routing, mixed },
+      documentStarts: documentStarts ?? null,
+    };
   }
 
   private routingContext(plan: TrainingPlan, rows: number, options: TrainingOptions): RoutingContext | null {

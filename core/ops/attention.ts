@@ -31,7 +31,7 @@ export function makeAttention(gemm: Kernels['gemm']): Pick<Kernels, 'attention' 
             const rows = T === 1 ? stacked : Math.min(TILE_ROWS, T - first);
             const position = starts[b] + first;
             const keys = T === 1 ? position + 1 : position + rows;
-            const low = lowestKey(position, shape);
+            const low = lowestKey(b, position, shape);
             const width = keys - low;
             const scores = scoreScratch.take(out, rows * width);
             const query = qOffset + (b * T + first) * queryStride + h * D;
@@ -56,7 +56,7 @@ export function makeAttention(gemm: Kernels['gemm']): Pick<Kernels, 'attention' 
             );
             for (let r = 0; r < rows; r++) {
               const at = T === 1 ? position : position + r;
-              const from = lowestKey(at, shape) - low;
+              const from = lowestKey(b, at, shape) - low;
               const sum = softmaxRow(scores, r * width, from, at + 1 - low, width);
               if (logSumExp) logSumExp[T === 1 ? b * H + h + r : (b * H + h) * T + first + r] = sum;
             }
@@ -97,7 +97,7 @@ export function makeAttention(gemm: Kernels['gemm']): Pick<Kernels, 'attention' 
           }
           for (let first = 0; first < T; first += TILE_ROWS) {
             const rows = Math.min(TILE_ROWS, T - first);
-            const low = lowestKey(first, shape);
+            const low = lowestKey(b, first, shape);
             const width = first + rows - low;
             const p = scoreScratch.take(out, rows * width);
             const dp = gradientScratch.take(out, rows * width);
@@ -111,7 +111,7 @@ export function makeAttention(gemm: Kernels['gemm']): Pick<Kernels, 'attention' 
               const row = target + r * H * D;
               let dot = 0;
               for (let i = 0; i < D; i++) dot += dOut[row + i] * out[row + i];
-              const from = lowestKey(first + r, shape) - low;
+              const from = lowestKey(b, first + r, shape) - low;
               const sum = logSumExp[(b * H + h) * T + first + r];
               probabilityRow(p, dp, r * width, from, first + r + 1 - low, width, sum, dot);
             }
@@ -140,9 +140,10 @@ class Scratch {
   }
 }
 
-/** First key that a query at `position` sees. */
-function lowestKey(position: number, shape: AttentionShape): number {
-  return shape.window > 0 ? Math.max(0, position - shape.window + 1) : 0;
+/** First key that a query at `position` of sequence b sees. */
+function lowestKey(b: number, position: number, { window, queries, firstKeys }: AttentionShape): number {
+  const inWindow = window > 0 ? Math.max(0, position - window + 1) : 0;
+  return firstKeys ? Math.max(inWindow, firstKeys[b * queries + position]) : inWindow;
 }
 
 /** Softmax over [from, to) of a row of scores, zero elsewhere; returns log Σ exp. */

@@ -1,6 +1,7 @@
 // Validation: the mean cross-entropy of a model over non-overlapping windows of a token source.
 
 import { validationWindows } from '../data/batches.ts';
+import { type DocumentRows, markDocuments } from '../data/document-rows.ts';
 import type { TokenSource } from '../data/source.ts';
 import { GemmoeError } from '../errors.ts';
 import { IGNORE_INDEX } from '../kernels.ts';
@@ -22,6 +23,8 @@ export interface EvaluateOptions {
   readonly sequenceLength: number;
   /** Windows at most, spread evenly; 0 (default) takes all. */
   readonly maxWindows?: number;
+  /** Default `packed`. */
+  readonly documents?: DocumentRows | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -32,7 +35,7 @@ export async function evaluateSource(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   const { batchSize: B, sequenceLength: T } = options;
-  const windows = validationWindows(source, T);
+  const windows = validationWindows(source, T, options.documents);
   const count = options.maxWindows ? Math.min(options.maxWindows, windows.count) : windows.count;
   if (count === 0) {
     throw new GemmoeError(
@@ -43,6 +46,8 @@ export async function evaluateSource(
   }
   const ids = new Int32Array(B * T);
   const targets = new Int32Array(B * T);
+  const { mode, separator } = options.documents ?? {};
+  const starts = mode === 'masked' ? new Int32Array(B * T) : undefined;
   let lossSum = 0;
   let tokens = 0;
   for (let first = 0; first < count; first += B) {
@@ -54,7 +59,8 @@ export async function evaluateSource(
     for (let b = 0; b < batch; b++) {
       windows.fill(Math.floor(((first + b) * windows.count) / count), ids, targets, b * T);
     }
-    const result = model.evaluate(ids, targets, B, T);
+    for (let b = 0; starts && b < B; b++) markDocuments(starts, ids, targets, b * T, T, separator);
+    const result = model.evaluate(ids, targets, B, T, starts);
     lossSum += result.lossSum;
     tokens += result.tokens;
     await nextTurn();

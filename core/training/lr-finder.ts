@@ -67,12 +67,12 @@ export async function findLearningRate(
     const { batchSize, sequenceLength, steps } = run.settings;
     const rateOf = (step: number) => from * (to / from) ** ((step - 1) / (steps - 1));
     const trainer = new Trainer(model, optimizer, rateOf, { ...trainerOptions(run.settings, services), skipSpikes: 0 });
-    const { ids, targets } = batchBuffers(run.settings);
+    const { ids, targets, documentStarts } = batchBuffers(run.settings);
     const curve = new SweepCurve();
     for (let step = 1; step <= steps && !curve.hasExploded; step++) {
       if (signal?.aborted) throw new GemmoeError('usage', `the sweep was interrupted at step ${step}`);
-      sampler.fill(step, ids, targets);
-      const loss = lossOf(() => trainer.step(ids, targets, batchSize, sequenceLength));
+      sampler.fill(step, ids, targets, documentStarts);
+      const loss = lossOf(() => trainer.step(ids, targets, batchSize, sequenceLength, documentStarts));
       if (loss === undefined) return curve.result(true);
       const point = curve.add(rateOf(step), loss);
       onStep?.(point, step);

@@ -4,6 +4,7 @@ import type { MatmulBackend } from '../backend.ts';
 import { parseOptionsText, parseSpec } from '../config.ts';
 import { BatchSampler } from '../data/batches.ts';
 import { type Corpus, type CorpusOptions, openCorpus } from '../data/corpus.ts';
+import type { DocumentRows } from '../data/document-rows.ts';
 import { GemmoeError } from '../errors.ts';
 import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
 import type { Kernels } from '../kernels.ts';
@@ -199,9 +200,16 @@ function corpusOptions(settings: RunSettings): CorpusOptions {
   return { ...settings, weights: settings.dataWeights };
 }
 
+/** How the rows of batches and of validations treat documents. */
+export function documentRows(settings: RunSettings, corpus: Corpus): DocumentRows {
+  return { mode: settings.documents, separator: corpus.separator };
+}
+
 function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
   const { sequenceLength, dataOrder: order, seed } = settings;
-  return new BatchSampler(corpus.mixture, { batchSize: sequencesPerStep(settings), sequenceLength, order, seed });
+  const documents = documentRows(settings, corpus);
+  const batchSize = sequencesPerStep(settings);
+  return new BatchSampler(corpus.mixture, { batchSize, sequenceLength, order, seed, documents });
 }
 
 function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {
@@ -295,10 +303,10 @@ function timeStepsOf(run: Timed, seconds: number): number {
   const { settings, services, model, sampler } = run;
   const optimizer = createOptimizer(settings, services, model.parameters);
   const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings, services));
-  const { ids, targets } = batchBuffers(settings);
+  const { ids, targets, documentStarts } = batchBuffers(settings);
   return timeSteps((step) => {
-    sampler.fill(step, ids, targets);
-    trainer.step(ids, targets, settings.batchSize, settings.sequenceLength);
+    sampler.fill(step, ids, targets, documentStarts);
+    trainer.step(ids, targets, settings.batchSize, settings.sequenceLength, documentStarts);
   }, seconds);
 }
 
@@ -319,7 +327,13 @@ export function trainerOptions(settings: RunSettings, { backend }: RunServices):
 }
 
 /** Buffers of one step: all its micro-batches. */
-export function batchBuffers(settings: RunSettings): { ids: Int32Array; targets: Int32Array } {
+export function batchBuffers(settings: RunSettings): {
+  ids: Int32Array;
+  targets: Int32Array;
+  /** Where the documents of the rows begin; undefined where attention does not ask. */
+  documentStarts: Int32Array | undefined;
+} {
   const rows = sequencesPerStep(settings) * settings.sequenceLength;
-  return { ids: new Int32Array(rows), targets: new Int32Array(rows) };
+  const documentStarts = settings.documents === 'masked' ? new Int32Array(rows) : undefined;
+  return { ids: new Int32Array(rows), targets: new Int32Array(rows), documentStarts };
 }

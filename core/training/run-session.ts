@@ -13,7 +13,7 @@ import { evaluateSource, nextTurn } from './evaluate.ts';
 import type { EvaluationRecord, RunObserver, RunPlan, RunRecord, RunSummary } from './events.ts';
 import { MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
-import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
+import { batchBuffers, documentRows, type RunParts, trainerOptions } from './run-parts.ts';
 import { freshState, restoreRun } from './run-restore.ts';
 import { type SampleOptions, writeSamples } from './run-samples.ts';
 import { sequencesPerStep } from './settings.ts';
@@ -108,12 +108,12 @@ export class RunSession {
   /** Takes the remaining steps, validates, and writes the model. */
   async run(signal: AbortSignal | undefined): Promise<RunSummary> {
     const { settings } = this.parts;
-    const { ids, targets } = batchBuffers(settings);
+    const batch = batchBuffers(settings);
     while (this.state.step < settings.steps) {
       if (signal?.aborted) return this.interrupted();
       const stoppedBy = this.reasonToStop();
       if (stoppedBy) return this.finish(signal, stoppedBy);
-      this.trainStep(ids, targets);
+      this.trainStep(batch);
       await this.afterStep();
       await nextTurn();
     }
@@ -143,12 +143,12 @@ export class RunSession {
     this.log.close();
   }
 
-  private trainStep(ids: Int32Array, targets: Int32Array): void {
+  private trainStep({ ids, targets, documentStarts }: ReturnType<typeof batchBuffers>): void {
     const { settings, sampler } = this.parts;
     const { batchSize, sequenceLength } = settings;
     const start = performance.now();
-    const epoch = sampler.fill(this.state.step + 1, ids, targets);
-    const done = this.trainer.step(ids, targets, batchSize, sequenceLength);
+    const epoch = sampler.fill(this.state.step + 1, ids, targets, documentStarts);
+    const done = this.trainer.step(ids, targets, batchSize, sequenceLength, documentStarts);
     this.state.step = done.step;
     this.state.tokens += done.tokens;
     if (!done.skipped) this.state.recentLosses.push(done.loss);
@@ -262,9 +262,10 @@ export class RunSession {
   private async validate(maxWindows: number, signal?: AbortSignal): Promise<EvaluationRecord> {
     const { model, corpus, optimizer, settings } = this.parts;
     const { batchSize, sequenceLength } = settings;
+    const documents = documentRows(settings, corpus);
     optimizer.training?.(false);
     const result = await this.deadline.validating(() =>
-      evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows, signal }),
+      evaluateSource(model, corpus.validation, { batchSize, sequenceLength, maxWindows, documents, signal }),
     );
     optimizer.training?.(true);
     if (!Number.isFinite(result.loss)) {

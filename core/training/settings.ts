@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { LOSS_ON } from '../data/chat-rendering.ts';
+import { DOCUMENT_MODES } from '../data/document-rows.ts';
 import { ModelConfigSchema } from '../model/config.ts';
 import { KEPT_IN_F32 } from '../model/mixed-precision.ts';
 
@@ -34,6 +35,8 @@ export const RunSettingsSchema = z.strictObject({
   /** Last part of the text that is held out. */
   validationFraction: z.number().gt(0).lt(1),
   dataOrder: z.enum(DATA_ORDERS),
+  /** How documents share the rows of a batch. */
+  documents: z.enum(DOCUMENT_MODES).default('packed'),
   /** B: sequences of a micro-batch. */
   batchSize: positive,
   /** Micro-batches whose gradients add up to one step. */

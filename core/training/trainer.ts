@@ -6,7 +6,7 @@ import { MixedPrecision, type MixedPrecisionOptions } from '../model/mixed-preci
 import type { LossResult, TrainingOptions, Transformer } from '../model/transformer.ts';
 import type { Optimizer, Schedule } from '../plugin.ts';
 import { Random } from '../random.ts';
-import { MicroBatches, targetsIn } from './accumulation.ts';
+import { type MicroBatch, MicroBatches, targetsIn } from './accumulation.ts';
 import { clipScale } from './clip.ts';
 import { LossScaler, type LossScaleState } from './loss-scale.ts';
 import { SpikeDetector, type SpikeState } from './spikes.ts';
@@ -124,14 +124,21 @@ export class Trainer {
 
   /**
    * Trains on `ids` and `targets` [accumulate·batch·length], `batch` sequences at a time.
+   * @param documentStarts see Transformer.evaluate
    * @throws GemmoeError (diverged) when loss or gradient is not finite, in float16 when scaling the loss does not help; the
    *   weights are then those before the step
    */
-  step(ids: Int32Array, targets: Int32Array, batch: number, length: number): TrainingStep {
+  step(ids: Int32Array, targets: Int32Array, batch: number, length: number, documentStarts?: Int32Array): TrainingStep {
     const step = this.taken + 1;
     const learningRate = this.schedule(step);
     const lossScale = this.scaler?.scale ?? 1;
-    const { lossSum, tokens, auxLoss, zLoss } = this.accumulateGradients(ids, targets, batch, length, lossScale);
+    const { lossSum, tokens, auxLoss, zLoss } = this.accumulateGradients(
+      this.microBatches.of(ids, targets, batch * length, documentStarts),
+      targetsIn(targets, this.accumulate * batch * length),
+      batch,
+      length,
+      lossScale,
+    );
     const loss = lossSum / tokens;
     const { parameters, kernels } = this.model;
     const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient)) / lossScale;
@@ -183,14 +190,13 @@ export class Trainer {
    * have equally many rows): the first balances the load within every micro-batch, a little stricter than over all of them.
    */
   private accumulateGradients(
-    ids: Int32Array,
-    targets: Int32Array,
+    microBatches: readonly MicroBatch[],
+    tokens: number,
     batch: number,
     length: number,
     lossScale: number,
   ): LossResult {
     const { model, accumulate, checkpointEvery, random, mixed } = this;
-    const tokens = targetsIn(targets, accumulate * batch * length);
     if (tokens === 0) throw new GemmoeError('bad-data', 'no row of the step has a target', 'give at least one');
     const options: TrainingOptions = {
       tokenScale: lossScale / tokens,
@@ -204,9 +210,14 @@ export class Trainer {
     let lossSum = 0;
     let auxLoss: number | null = null;
     let zLoss: number | null = null;
-    for (const [pass, micro] of this.microBatches.of(ids, targets, batch * length).entries()) {
+    for (const [pass, micro] of microBatches.entries()) {
       const jitter = { random, step: this.taken + 1, pass };
-      const result = model.forwardBackward(micro.ids, micro.targets, batch, length, { ...options, jitter });
+      const { documentStarts } = micro;
+      const result = model.forwardBackward(micro.ids, micro.targets, batch, length, {
+        ...options,
+        jitter,
+        documentStarts,
+      });
       lossSum += result.lossSum;
       auxLoss = plus(auxLoss, result.auxLoss, accumulate);
       zLoss = plus(zLoss, result.zLoss, accumulate);

@@ -3,7 +3,7 @@
 import { GemmoeError } from '../errors.ts';
 import { evaluateSource, nextTurn } from './evaluate.ts';
 import { stateBytes } from './plan.ts';
-import { assembleRun, batchBuffers, type RunServices, trainerOptions } from './run-parts.ts';
+import { assembleRun, batchBuffers, documentRows, type RunServices, trainerOptions } from './run-parts.ts';
 import type { RunSettings } from './settings.ts';
 import { Trainer } from './trainer.ts';
 
@@ -40,7 +40,7 @@ export async function runTrial(
   const { model, optimizer, schedule, sampler, corpus } = run;
   const { batchSize, sequenceLength, steps, evalWindows } = run.settings;
   const trainer = new Trainer(model, optimizer, schedule, trainerOptions(run.settings, services));
-  const { ids, targets } = batchBuffers(run.settings);
+  const { ids, targets, documentStarts } = batchBuffers(run.settings);
   const times: number[] = [];
   const resultOf = (loss: number | null): TrialResult => ({
     ...{ loss, steps: trainer.steps, stateShare: stateBytes(optimizer) / model.parameters.data.byteLength },
@@ -50,15 +50,16 @@ export async function runTrial(
   try {
     for (let step = 1; step <= steps; step++) {
       if (signal?.aborted) throw new GemmoeError('usage', `the trial was interrupted at step ${step}`);
-      sampler.fill(step, ids, targets);
+      sampler.fill(step, ids, targets, documentStarts);
       const start = performance.now();
-      const { loss } = trainer.step(ids, targets, batchSize, sequenceLength);
+      const { loss } = trainer.step(ids, targets, batchSize, sequenceLength, documentStarts);
       times.push(performance.now() - start);
       onStep?.(step, loss);
       await nextTurn();
     }
     optimizer.training?.(false);
-    const windows = { batchSize, sequenceLength, maxWindows: evalWindows, signal };
+    const documents = documentRows(run.settings, corpus);
+    const windows = { batchSize, sequenceLength, maxWindows: evalWindows, documents, signal };
     const { loss } = await evaluateSource(model, corpus.validation, windows);
     return resultOf(Number.isFinite(loss) ? loss : null);
   } catch (error) {

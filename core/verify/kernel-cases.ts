@@ -124,7 +124,14 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
     return { probabilities, weights, experts, logits, options };
   }
 
-  function attentionCase(queries: number, starts: number[], window: number, backward: boolean): KernelCase {
+  /** With `documents`, each sequence holds several that end every so many tokens, the second sequence's earlier. */
+  function attentionCase(
+    queries: number,
+    starts: number[],
+    window: number,
+    backward: boolean,
+    documents = 0,
+  ): KernelCase {
     return (kernels, draw) => {
       const [batch, heads, kvHeads] = [starts.length, 4, D === 16 ? 1 : 2];
       const width = (heads + 2 * kvHeads) * D;
@@ -132,6 +139,12 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
       const shape: AttentionShape = {
         ...{ batch, queries, heads, kvHeads, headDim: D, scale: D ** -0.5, window },
         ...{ queryStride: width, keyStride: width, keyBatchStride: capacity * width },
+        ...(documents > 0 && {
+          firstKeys: Int32Array.from({ length: batch * queries }, (_, i) => {
+            const [b, t] = [Math.floor(i / queries), i % queries];
+            return Math.max(0, t - ((t + b) % documents));
+          }),
+        }),
       };
       const qkv = draw.normal(batch * capacity * width);
       const [out, logSumExp] = [draw.output(batch * queries * heads * D), draw.output(batch * heads * queries)];
@@ -358,11 +371,18 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
       attentionCase(1, [5, 2], 0, false),
       attentionCase(3, [4, 1], 0, false),
       attentionCase(9, [0, 0], 4, false),
+      attentionCase(9, [0, 0], 0, false, 4),
+      attentionCase(70, [0, 0], 0, false, 33),
+      attentionCase(70, [0], 20, false, 33),
+      attentionCase(3, [0, 0], 0, false, 2),
     ],
     attentionBackward: [
       attentionCase(9, [0, 0], 0, true),
       attentionCase(70, [0], 0, true),
       attentionCase(9, [0], 4, true),
+      attentionCase(9, [0, 0], 0, true, 4),
+      attentionCase(70, [0, 0], 0, true, 33),
+      attentionCase(70, [0], 20, true, 33),
     ],
     router: [
       (kernels, draw) => {

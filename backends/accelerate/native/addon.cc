@@ -218,7 +218,7 @@ KERNEL(swigluBackward) {
   return nullptr;
 }
 
-/** The ten numbers of an AttentionShape, from argument `index` on. */
+/** The ten numbers of an AttentionShape and its first keys or null, from argument `index` on. */
 AttentionShape attentionShape(Call& call, int index) {
   AttentionShape s = {};
   s.batch = call.size(index, "batch");
@@ -232,6 +232,11 @@ AttentionShape attentionShape(Call& call, int index) {
   s.keyStride = call.size(index + 8, "keyStride");
   s.keyBatchStride = call.offset(index + 9, "keyBatchStride");
   call.check(s.kvHeads == 0 || s.heads % s.kvHeads == 0, "kvHeads must divide heads");
+  s.firstKeys = call.intsOrNull(index + 10, "firstKeys", double(s.batch) * s.queries);
+  for (long i = 0; s.firstKeys && call.ok() && i < s.batch * s.queries; i++) {
+    const long t = i % s.queries, least = t == 0 ? 0 : s.firstKeys[i - 1];
+    call.check(s.firstKeys[i] >= least && s.firstKeys[i] <= t, "firstKeys must rise, each at most its query's place");
+  }
   return s;
 }
 
@@ -258,6 +263,7 @@ KERNEL(attention) {
   const double rows = double(s.batch) * s.queries;
   const std::int32_t* starts = call.ints(8, "starts", s.batch);
   call.within(starts, s.batch, "starts", 1073741824.0);
+  for (long b = 0; s.firstKeys && call.ok() && b < s.batch; b++) call.check(starts[b] == 0, "firstKeys need starts of 0");
   if (!call.ok()) return nullptr;
   float* out = call.floats(0, "out", rows * s.heads * s.headDim);
   float* logSumExp = call.floatsOrNull(1, "logSumExp", rows * s.heads);

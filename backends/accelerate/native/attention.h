@@ -17,10 +17,16 @@ constexpr long KEY_BLOCK = 512;
 /** Query rows of a kv head below which its keys are read in place: packing would cost more than the products. */
 constexpr long PACK_QUERIES = 8;
 
+/** The shape with the first keys of sequence b alone. */
+INLINE AttentionShape ofSequence(AttentionShape s, long b) {
+  if (s.firstKeys) s.firstKeys += b * s.queries;
+  return s;
+}
+
 /** Keys that some query of [first,last) sees, those before being outside every window. */
 INLINE Range keysOf(const AttentionShape& s, long start, long first, long last) {
   const long begin = s.window > 0 ? most(0, start + first - s.window + 1) : 0;
-  return {begin, start + last};
+  return {s.firstKeys ? most(begin, s.firstKeys[first]) : begin, start + last};
 }
 
 /** Panels of op(B) for [keys] of one kv head; see packPanel. */
@@ -59,7 +65,8 @@ INLINE void timesRows(float* c, long ldc, const float* a, long aRow, long rows, 
 
 /** Rows of a block that stand at `position` see keys [from,to) of the block of keys that starts at `begin`. */
 INLINE Range seen(const AttentionShape& s, long position, long begin, long end) {
-  const long from = s.window > 0 ? most(begin, position - s.window + 1) : begin;
+  long from = s.window > 0 ? most(begin, position - s.window + 1) : begin;
+  if (s.firstKeys) from = most(from, s.firstKeys[position]);
   return {least(most(from, begin), end), most(begin, least(end, position + 1))};
 }
 
@@ -170,9 +177,10 @@ static void attention(Context* context, float* out, float* logSumExp, const floa
     const Range mine = rangeOf(s.batch * s.kvHeads, 1, part, parts);
     for (long unit = mine.begin; unit < mine.end; unit++) {
       const long b = unit / s.kvHeads, kv = unit % s.kvHeads, start = starts[b];
+      const AttentionShape own = ofSequence(s, b);
       const float *key = k + b * s.keyBatchStride + kv * D, *value = v + b * s.keyBatchStride + kv * D;
       if (!inPlace) {
-        const long from = keysOf(s, start, 0, 1).begin / NR * NR;
+        const long from = keysOf(own, start, 0, 1).begin / NR * NR;
         packKeys(keys, key, s.keyStride, D, from, start + T);
         packRows(values, value, s.keyStride, D, from, start + T);
       }
@@ -181,10 +189,10 @@ static void attention(Context* context, float* out, float* logSumExp, const floa
         float* to = out + b * T * s.heads * D + h * D;
         float* lse = logSumExp ? logSumExp + (b * s.heads + h) * T : nullptr;
         for (long first = 0; !inPlace && first < T; first += QUERY_BLOCK) {
-          attendBlock(to, lse, query, s, start, first, least(T, first + QUERY_BLOCK), keys, values, scores);
+          attendBlock(to, lse, query, own, start, first, least(T, first + QUERY_BLOCK), keys, values, scores);
         }
         for (long t = 0; inPlace && t < T; t++) {
-          attendRow(to + t * s.heads * D, lse ? lse + t : nullptr, query + t * s.queryStride, key, value, s, start + t, scores, pack);
+          attendRow(to + t * s.heads * D, lse ? lse + t : nullptr, query + t * s.queryStride, key, value, own, start + t, scores, pack);
         }
       }
     }
@@ -261,6 +269,7 @@ static void attentionBackward(Context* context, float* dq, float* dk, float* dv,
     const Range mine = rangeOf(s.batch * s.kvHeads, 1, part, parts);
     for (long unit = mine.begin; unit < mine.end; unit++) {
       const long b = unit / s.kvHeads, kv = unit % s.kvHeads, head = b * s.keyBatchStride + kv * D;
+      const AttentionShape own = ofSequence(s, b);
       packKeys(buffers.keys, k + head, s.keyStride, D, 0, T);
       packKeys(buffers.values, v + head, s.keyStride, D, 0, T);
       packRows(buffers.keyRows, k + head, s.keyStride, D, 0, T);
@@ -272,7 +281,7 @@ static void attentionBackward(Context* context, float* dq, float* dk, float* dv,
         const long at = b * T * s.queryStride + h * D, outAt = b * T * s.heads * D + h * D;
         for (long first = 0; first < T; first += QUERY_BLOCK) {
           attendBlockBackward(dq + at, dk + head, dv + head, dOut + outAt, out + outAt, logSumExp + (b * s.heads + h) * T, q + at,
-                              s, first, least(T, first + QUERY_BLOCK), buffers);
+                              own, first, least(T, first + QUERY_BLOCK), buffers);
         }
       }
     }

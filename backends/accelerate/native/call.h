@@ -33,6 +33,11 @@ class Call {
     napi_typeof(env_, values_[index], &found);
     return found == napi_null || found == napi_undefined ? nullptr : floats(index, name, needed);
   }
+  std::int32_t* intsOrNull(int index, const char* name, double needed) {
+    napi_valuetype found = napi_undefined;
+    napi_typeof(env_, values_[index], &found);
+    return found == napi_null || found == napi_undefined ? nullptr : ints(index, name, needed);
+  }
   std::int32_t* ints(int index, const char* name, double needed) {
     return static_cast<std::int32_t*>(array(index, name, needed, napi_int32_array, "Int32Array"));
   }

@@ -47,6 +47,8 @@ struct AttentionShape {
   long batch, queries, heads, kvHeads, headDim;
   float scale;
   long window, queryStride, keyStride, keyBatchStride;
+  /** [batch·queries], or null; see core/kernels.ts. */
+  const int32_t* firstKeys;
 };
 
 /** Buffers of an expert layer: ExpertsSaved, and its sizes. */
