@@ -486,7 +486,7 @@ describe('training only a part', () => {
     const [before, after] = [weightsOf(first), weightsOf(second)];
     for (const name of before.tensors.keys()) {
       const isSame = Buffer.compare(before.readRaw(name), after.readRaw(name)) === 0;
-      expect(isSame, name).toBe(!/block_sparse_moe\.gate\.weight$/.test(name));
+      expect(isSame, name).toBe(!name.endsWith('block_sparse_moe.gate.weight'));
     }
     before.close();
     after.close();

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { GemmoeError } from '../../core/errors.ts';
+import { bareMemory } from './peak-memory.ts';
 import type { ChildReport, ChildTask } from './scenario-process.ts';
 import { SCENARIOS } from './scenarios.ts';
 import type { Timing, Trials } from './timing.ts';
@@ -44,15 +45,6 @@ function runChild(task: ChildTask, script = CHILD): Promise<ChildReport> {
       reject(new GemmoeError('unavailable', `scenario ${task.id ?? 'none'} failed: ${reason.trim()}`));
     });
   });
-}
-
-/** Peak memory of a process that loads what the scenarios load and runs none. */
-async function bareMemory(): Promise<number> {
-  const bare = spawn(process.execPath, ['-e', 'process.stdout.write(String(process.resourceUsage().maxRSS * 1024))']);
-  let out = '';
-  bare.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
-  await new Promise((resolve) => bare.on('close', resolve));
-  return Number(out);
 }
 
 /** Records of each backend, by scenario; backends take turns within a trial, memory is measured with each alone. */

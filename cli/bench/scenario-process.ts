@@ -6,6 +6,7 @@ import { builtinBackends } from '../../backends/index.ts';
 import type { BackendContribution } from '../../core/backend.ts';
 import { Registry } from '../../core/registry.ts';
 import { createContender } from './machine.ts';
+import { peakMemory } from './peak-memory.ts';
 import { type Prepared, type Scenario, scenarioNamed } from './scenarios.ts';
 import { compete, summarise, type Timing, type Trials } from './timing.ts';
 
@@ -153,7 +154,7 @@ async function runTask({ id, specs, trials }: ChildTask): Promise<void> {
     if (scenario.workers === undefined) results.push(...(await runHere(scenario, specs, trials)));
     else for (const spec of specs) results.push(await runInWorkers(scenario, spec, trials));
   }
-  const report: ChildReport = { results, peak_rss_bytes: process.resourceUsage().maxRSS * 1024 };
+  const report: ChildReport = { results, peak_rss_bytes: peakMemory() };
   process.stdout.write(JSON.stringify(report));
 }
 
