@@ -113,6 +113,11 @@ const DATA = {
     DOCUMENT_MODES.join('|'),
     'rows are cut from documents set one behind the other, and attention sees all of a row; masked: it stays within a document; padded: each row holds one document or a piece of it',
   ),
+  shuffleBlock: number(
+    count.default(0),
+    'shuffle windows in blocks of so many, which are read one after the other; 0 shuffles all, or 1024 of a stream',
+  ),
+  stream: flag('tokenise text in a worker while training runs: any amount of it, in bounded memory'),
   minFrequency: number(size.optional(), 'bpe: pairs rarer than this are not merged', '2'),
   special: {
     kind: 'list',

@@ -15,6 +15,8 @@ const SETTING: Partial<Record<OptionName, keyof RunSettings>> = {
   textField: 'textField',
   lossOn: 'lossOn',
   documents: 'documents',
+  shuffleBlock: 'shuffleBlock',
+  stream: 'stream',
   batchSize: 'batchSize',
   accumulate: 'accumulate',
   checkpointEvery: 'checkpointEvery',

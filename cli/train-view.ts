@@ -198,6 +198,9 @@ export function planLines(plan: RunPlan): string[] {
   return table(rows, '');
 }
 
+/** Share of a run that waiting for data takes before it is worth a line. */
+const NOTABLE_WAIT = 0.01;
+
 /** What stands at the end of a finished run. */
 export function summaryLines(summary: RunSummary, columns: number, curve: readonly number[] = []): string[] {
   const { validation, bestValidation, sample, trainingLoss } = summary;
@@ -217,6 +220,9 @@ export function summaryLines(summary: RunSummary, columns: number, curve: readon
       'trained',
       `${grouped(summary.tokens)} tokens in ${grouped(summary.steps)} steps; ${duration(summary.seconds)} in this process`,
     ],
+    ...(summary.dataSeconds > NOTABLE_WAIT * summary.seconds
+      ? [['waited for data', `${duration(summary.dataSeconds)} of it`]]
+      : []),
   ];
   return [
     '',

@@ -72,6 +72,8 @@ export const compare: Command = {
       'textField',
       'lossOn',
       'documents',
+      'shuffleBlock',
+      'stream',
       'evalWindows',
     ] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),

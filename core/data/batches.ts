@@ -3,6 +3,7 @@
 
 import { GemmoeError } from '../errors.ts';
 import { IGNORE_INDEX } from '../kernels.ts';
+import { BlockSequence } from './block-sequence.ts';
 import { type DocumentRows, markDocuments } from './document-rows.ts';
 import { Mixer } from './mixer.ts';
 import { PieceSequence } from './pieces.ts';
@@ -66,7 +67,8 @@ export class BatchSampler {
     for (let b = 0; documentStarts && b < B; b++) {
       markDocuments(documentStarts, ids, targets, b * T, T, this.options.documents?.separator);
     }
-    return Math.floor(order === 'random' ? (first * T) / this.tokens : first / this.windowsPerEpoch);
+    if (order === 'random') return Math.floor((first * T) / this.tokens);
+    return this.mixer ? Math.floor(first / this.windowsPerEpoch) : this.sequences[0].epoch(first);
   }
 
   private fillRows(step: number, ids: Int32Array, targets: Int32Array): void {
@@ -79,12 +81,13 @@ export class BatchSampler {
     }
   }
 
-  private refuseShort({ length }: TokenSource, index: number): void {
+  private refuseShort(source: TokenSource, index: number): void {
+    const { length } = source;
     const { batchSize: B, sequenceLength: T, order } = this.options;
     const isPadded = this.options.documents?.mode === 'padded';
     const needsBatch = order !== 'random' && !this.mixer;
     const needed = isPadded ? 2 : (needsBatch ? B : 1) * T + 1;
-    if (length >= needed) return;
+    if (source.ensure ? source.ensure(needed) : length >= needed) return;
     throw new GemmoeError(
       'bad-data',
       `${this.mixer ? `data source ${index + 1}` : 'the training text'} has ${length} tokens, ${
@@ -98,18 +101,45 @@ export class BatchSampler {
 /** @throws GemmoeError for rows of documents where there is one document, or none with anything to learn */
 function rowsOf(source: TokenSource, options: BatchOptions): RowSequence {
   const { mode = 'packed', separator } = options.documents ?? {};
-  if (mode === 'packed') return new WindowSequence(source, options);
-  if (separator === undefined) {
-    throw new GemmoeError(
-      'bad-config',
-      `documents are ${mode}, but the data are one document without an end`,
-      'leave it at packed, or give several documents: files, or rows of JSONL',
-    );
-  }
-  if (mode === 'masked') return new WindowSequence(source, options);
-  const pieces = new PieceSequence(source, separator, options);
+  if (mode !== 'packed') refuseOneDocument(mode, separator);
+  if (source.isStreamed) refuseForStream(options);
+  if (source.isStreamed || (options.shuffleBlock ?? 0) > 0) return blocksOf(source, options);
+  if (mode !== 'padded') return new WindowSequence(source, options);
+  const pieces = new PieceSequence(source, separator as number, options);
   if (pieces.perEpoch > 0) return pieces;
   throw new GemmoeError('bad-data', 'the data hold no document with anything to learn', 'give more data');
+}
+
+function refuseOneDocument(mode: string, separator: number | undefined): void {
+  if (separator !== undefined) return;
+  throw new GemmoeError(
+    'bad-config',
+    `documents are ${mode}, but the data are one document without an end`,
+    'leave it at packed, or give several documents: files, or rows of JSONL',
+  );
+}
+
+/** What needs all of the data before the first step. */
+function refuseForStream({ order, documents }: BatchOptions): void {
+  const [what, use] =
+    order === 'random'
+      ? ['order random', 'shuffle']
+      : documents?.mode === 'padded'
+        ? ['padded documents', 'masked']
+        : [];
+  if (what === undefined) return;
+  throw new GemmoeError('bad-config', `${what} cannot be had from a stream, whose end is not known`, `use ${use}`);
+}
+
+function blocksOf(source: TokenSource, options: BatchOptions): BlockSequence {
+  if (options.order !== 'random' && options.documents?.mode !== 'padded') {
+    return new BlockSequence(source, options, options.shuffleBlock ?? 0);
+  }
+  throw new GemmoeError(
+    'bad-config',
+    `blocks of ${options.shuffleBlock} windows are for windows in order: not for order random, nor padded documents`,
+    'leave shuffleBlock at 0',
+  );
 }
 
 /** Fills a row of T tokens; behind the place's tokens there is padding without targets. */

@@ -16,6 +16,8 @@ export interface CorpusOptions extends TokenizerSpec {
   readonly validationFraction: number;
   /** Weight of each of `data`, which are then sources of their own; empty: all make one source. */
   readonly weights?: readonly number[] | undefined;
+  /** Tokenise while training runs, in a worker; default all at first. */
+  readonly stream?: boolean | undefined;
   /** Key of the text in a JSONL row; default `text`. */
   readonly textField?: string | undefined;
   /** Of conversations: whether the answers alone are learned (default), or all of their text. */

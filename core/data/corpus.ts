@@ -10,6 +10,7 @@ import { builtinCorpus, isTextFile, listTextFiles, readDocuments } from './docum
 import { MADE_KINDS, makeTokenizer } from './make-tokenizer.ts';
 import { hashOf, PREPARED_FILE, PreparedSchema } from './prepared.ts';
 import { ShardSource, SourceRange } from './sources.ts';
+import { openStream } from './stream-corpus.ts';
 import { openText } from './text-corpus.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { loadTokenizer } from './tokenizers.ts';
@@ -19,6 +20,7 @@ export type { Corpus, CorpusOptions } from './corpus-parts.ts';
 /** @throws GemmoeError for data that are missing, empty, not UTF-8, or of mixed kinds without weights */
 export async function openCorpus(options: CorpusOptions): Promise<Corpus> {
   const { data, weights = [] } = options;
+  if (options.stream) return openStreamed(options);
   if (weights.length === 0) return openSource(options);
   if (weights.length !== data.length) {
     throw new GemmoeError(
@@ -36,6 +38,22 @@ export async function openCorpus(options: CorpusOptions): Promise<Corpus> {
     for (const part of parts) part.close();
     throw error;
   }
+}
+
+/** Text alone can be streamed, as one source. */
+function openStreamed(options: CorpusOptions): Promise<Corpus> {
+  const { data, weights = [] } = options;
+  const made = data.find((path) => isPrepared(path) || isShard(path) || shardsInFolder(path));
+  if (made !== undefined || weights.length > 0) {
+    throw new GemmoeError(
+      'usage',
+      made === undefined
+        ? 'a stream is one source, without weights'
+        : `${made} holds tokens already, so there is nothing to stream`,
+      'leave --stream out: shards are read by window in bounded memory',
+    );
+  }
+  return openStream(data.length === 0 ? builtinCorpus() : listTextFiles(data), options);
 }
 
 /** One source; `given` where it shares its tokenizer with others. */

@@ -14,7 +14,7 @@ export class PieceSequence implements RowSequence {
   private readonly pieces: readonly Place[];
   private readonly options: WindowOptions;
   private readonly random: Random;
-  private epoch = -1;
+  private current = -1;
   private permutation: Permutation | undefined;
 
   /** Reads the source once. @param separator id that stands behind every document */
@@ -28,14 +28,18 @@ export class PieceSequence implements RowSequence {
     return this.pieces.length;
   }
 
+  epoch(index: number): number {
+    return Math.floor(index / this.perEpoch);
+  }
+
   place(index: number, step: number, place: number): Place {
     const { order } = this.options;
     if (order === 'random') return this.pieces[this.random.below(this.perEpoch, step, place)];
     const epoch = Math.floor(index / this.perEpoch);
     const within = index % this.perEpoch;
     if (order === 'sequential') return this.pieces[within];
-    if (epoch !== this.epoch || !this.permutation) {
-      this.epoch = epoch;
+    if (epoch !== this.current || !this.permutation) {
+      this.current = epoch;
       this.permutation = new Permutation(this.perEpoch, this.random, epoch);
     }
     return this.pieces[this.permutation.permute(within)];

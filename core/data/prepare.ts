@@ -2,21 +2,13 @@
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createHash } from 'node:crypto';
 import { writeCompanions } from './companions.ts';
 import { GemmoeError } from '../errors.ts';
-import {
-  characterBoundary,
-  cutSafely,
-  type DocumentPart,
-  listTextFiles,
-  readDocuments,
-  spool,
-  type TextFile,
-} from './documents.ts';
+import { cutSafely, listTextFiles, readDocuments, spool, type TextFile } from './documents.ts';
 import { makeTokenizer, safeCutOf, type TokenizerSpec } from './make-tokenizer.ts';
 import { hashOf, type Prepared, PREPARED_FILE } from './prepared.ts';
 import { MAX_SHARD_TOKENS, ShardWriter } from './shards.ts';
+import { measureText, type SplitPart, splitText } from './split.ts';
 import { makeDirectoryAtomic } from '../formats/atomic-files.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
@@ -39,15 +31,6 @@ export interface PrepareOptions extends TokenizerSpec {
 }
 
 const DEFAULT_SHARD_TOKENS = 100_000_000;
-/** When fewer documents than this would be held out, they are too few to choose from: the last part of the text is. */
-const MANY_DOCUMENTS = 10;
-
-/** A part of a document that is all for one split; `end` ends a run of one split, `closes` the document. */
-interface SplitPart extends DocumentPart {
-  readonly held: boolean;
-  readonly closes: boolean;
-}
-
 /**
  * Writes tokenizer.json, train_000001.bin …, val_000001.bin … and prepare.json to a new folder, whole or not at all.
  * @throws GemmoeError for a folder that is not empty, text that is empty or not UTF-8, malformed JSONL (with its line)
@@ -62,13 +45,10 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
     const spooled = join(folder, 'input.tmp');
     const input = options.input ? [await spool(options.input, spooled, options.inputFormat ?? 'text')] : [];
     const documents = () => readDocuments([...input, ...listed], { field: options.textField });
-    const size = await measure(documents());
+    const size = await measureText(documents());
     const tokenizer = await makeTokenizer(options, documents);
     const separator = size.documents > 1 ? tokenizer.endOfText : undefined;
-    const split =
-      size.documents * validationFraction >= MANY_DOCUMENTS
-        ? splitByHash(documents(), validationFraction)
-        : splitByPosition(documents(), Math.floor(size.characters * (1 - validationFraction)));
+    const split = splitText(documents(), size, validationFraction);
     const train = new SplitWriter(folder, 'train', tokenizer, shardTokens);
     const validation = new SplitWriter(folder, 'val', tokenizer, shardTokens);
     try {
@@ -101,40 +81,6 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
     writeFileSync(join(folder, PREPARED_FILE), `${JSON.stringify(record, null, 2)}\n`);
     return record;
   });
-}
-
-async function measure(documents: AsyncIterable<DocumentPart>): Promise<{ documents: number; characters: number }> {
-  let count = 0;
-  let characters = 0;
-  for await (const { text, end } of documents) {
-    characters += text.length;
-    if (end) count++;
-  }
-  if (characters === 0) throw new GemmoeError('bad-data', 'there is no text in the input', 'give text to prepare');
-  return { documents: count, characters };
-}
-
-/** A document is held out when a hash of its beginning says so: it stays in its split when others come or go. */
-async function* splitByHash(documents: AsyncIterable<DocumentPart>, fraction: number): AsyncGenerator<SplitPart> {
-  let held: boolean | undefined;
-  for await (const { text, end } of documents) {
-    held ??= createHash('sha256').update(text).digest().readUInt32LE() / 2 ** 32 < fraction;
-    yield { text, end, held, closes: end };
-    if (end) held = undefined;
-  }
-}
-
-/** The characters from `cut` on are held out. */
-async function* splitByPosition(documents: AsyncIterable<DocumentPart>, cut: number): AsyncGenerator<SplitPart> {
-  let at = 0;
-  for await (const { text, end } of documents) {
-    const before = cut - at < text.length ? characterBoundary(text, Math.max(0, cut - at)) : text.length;
-    const reaches = at + text.length >= cut;
-    const isAllBefore = before === text.length;
-    if (before > 0) yield { text: text.slice(0, before), end: reaches || end, held: false, closes: end && isAllBefore };
-    if (!isAllBefore) yield { text: text.slice(before), end, held: true, closes: end };
-    at += text.length;
-  }
 }
 
 /** Shards of one split. */

@@ -93,7 +93,8 @@ function readLayout(path: string, descriptor: number, size: number): Pick<Shard,
 const SAMPLES = 64;
 const SAMPLE_BYTES = 4096;
 
-function sampleDigest(descriptor: number, size: number): string {
+/** Hash of the size of an open file and of samples of its content. */
+export function sampleDigest(descriptor: number, size: number): string {
   const hash = createHash('sha256').update(String(size));
   const buffer = new Uint8Array(SAMPLE_BYTES);
   const last = Math.max(0, size - SAMPLE_BYTES);

@@ -8,6 +8,10 @@ export interface TokenSource {
   readonly textBytes: number | undefined;
   /** Copies tokens [start, start + count) to out[outOffset …]. @throws RangeError outside the sequence */
   read(start: number, out: Int32Array, outOffset: number, count: number): void;
+  /** Whether tokens are still being made: `length` is then an estimate, and reading waits. Default false. */
+  readonly isStreamed?: boolean;
+  /** Of a stream: waits until there are `count` tokens; false when there will never be so many. */
+  ensure?(count: number): boolean;
   /** Whether some tokens are not to be learned; default false. */
   readonly isMasked?: boolean;
   /** As `read`, with IGNORE_INDEX for tokens that are not to be learned; absent where all are. */

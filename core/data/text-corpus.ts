@@ -56,7 +56,7 @@ async function readWholeDocuments(
     throw new GemmoeError(
       'bad-data',
       `${Math.ceil(bytes / 2 ** 20)} MiB of text are too much to tokenise in memory (at most ${MAX_TEXT_BYTES / 2 ** 20})`,
-      'make token shards of it once with `gemmoe prepare`, and train on those',
+      'tokenise it while training runs with --stream, or make token shards of it once with `gemmoe prepare`',
     );
   }
   const documents: WholeDocument[] = [];

@@ -15,6 +15,8 @@ export interface WindowOptions {
   readonly sequenceLength: number;
   readonly order: WindowOrder;
   readonly seed: number;
+  /** Windows that are shuffled among themselves; 0 (default) for all of an epoch, or 1024 of a stream. */
+  readonly shuffleBlock?: number | undefined;
 }
 
 /** Tokens of a source that one row holds; the last one's target follows them. */
@@ -28,6 +30,8 @@ export interface Place {
 export interface RowSequence {
   /** Rows of one epoch. */
   readonly perEpoch: number;
+  /** The epoch of the `index`-th row, counted from 0. */
+  epoch(index: number): number;
   /** The `index`-th row since the beginning; with order `random`, the one at `place` of the batch of `step`. */
   place(index: number, step: number, place: number): Place;
 }
@@ -38,7 +42,7 @@ export class WindowSequence implements RowSequence {
   private readonly options: WindowOptions;
   private readonly phases: Random;
   private readonly shuffles: Random;
-  private epoch = -1;
+  private current = -1;
   private phase = 0;
   private permutation: Permutation | undefined;
 
@@ -56,6 +60,10 @@ export class WindowSequence implements RowSequence {
     return Math.max(1, Math.floor((this.source.length - 1 - spare) / T));
   }
 
+  epoch(index: number): number {
+    return Math.floor(index / this.perEpoch);
+  }
+
   place(index: number, step: number, place: number): Place {
     return { start: this.start(index, step, place), count: this.options.sequenceLength };
   }
@@ -66,14 +74,14 @@ export class WindowSequence implements RowSequence {
     const epoch = Math.floor(index / this.perEpoch);
     const within = index % this.perEpoch;
     if (order === 'sequential') return within * T;
-    if (epoch !== this.epoch || !this.permutation) this.begin(epoch);
+    if (epoch !== this.current || !this.permutation) this.begin(epoch);
     return this.phase + (this.permutation as Permutation).permute(within) * T;
   }
 
   private begin(epoch: number): void {
     const { sequenceLength: T } = this.options;
     const spare = this.source.length - 1 - this.perEpoch * T;
-    this.epoch = epoch;
+    this.current = epoch;
     this.phase = this.phases.below(Math.min(T, spare + 1), epoch, 1);
     this.permutation = new Permutation(this.perEpoch, this.shuffles, epoch);
   }

@@ -77,6 +77,8 @@ export interface StepRecord {
   readonly milliseconds: number;
   /** Model FLOPs utilisation: the step's operations as `RunPlan` counts them, a second, over `peakRate`; null where that is. */
   readonly mfu: number | null;
+  /** Of it, the time until the batch was there: reading, and waiting for the tokenizing worker; absent in runs of earlier versions. */
+  readonly dataMilliseconds?: number;
 }
 
 /** One pass over the validation split, or the part of it that `evalWindows` names. */
@@ -124,6 +126,8 @@ export interface RunSummary {
   readonly tokens: number;
   /** Wall seconds of this process, waiting for the user included. */
   readonly seconds: number;
+  /** Of them, those in which steps waited for their batch. */
+  readonly dataSeconds: number;
   /** True when a signal stopped it before its last step; the checkpoint is written all the same. */
   readonly interrupted: boolean;
   /** What ended it before its last step, validated and written all the same: validation gained no more, or time was up. */

@@ -206,10 +206,10 @@ export function documentRows(settings: RunSettings, corpus: Corpus): DocumentRow
 }
 
 function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
-  const { sequenceLength, dataOrder: order, seed } = settings;
+  const { sequenceLength, dataOrder: order, seed, shuffleBlock } = settings;
   const documents = documentRows(settings, corpus);
   const batchSize = sequencesPerStep(settings);
-  return new BatchSampler(corpus.mixture, { batchSize, sequenceLength, order, seed, documents });
+  return new BatchSampler(corpus.mixture, { batchSize, sequenceLength, order, seed, documents, shuffleBlock });
 }
 
 function withVocabulary(settings: RunSettings, corpus: Corpus): RunSettings {

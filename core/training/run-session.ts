@@ -56,6 +56,7 @@ export class RunSession {
   private readonly memoryLimit: number | null;
   private plan: RunPlan | undefined;
   private savedStep: number;
+  private dataSeconds = 0;
 
   constructor(run: RunParts, surroundings: Surroundings) {
     const { runDirectory, observer, deadline, peakRate, memoryLimit, checkpoint } = surroundings;
@@ -148,6 +149,8 @@ export class RunSession {
     const { batchSize, sequenceLength } = settings;
     const start = performance.now();
     const epoch = sampler.fill(this.state.step + 1, ids, targets, documentStarts);
+    const dataMilliseconds = performance.now() - start;
+    this.dataSeconds += dataMilliseconds / 1000;
     const done = this.trainer.step(ids, targets, batchSize, sequenceLength, documentStarts);
     this.state.step = done.step;
     this.state.tokens += done.tokens;
@@ -175,6 +178,7 @@ export class RunSession {
       biasSpread: this.parts.model.selectionBiasSpread(),
       milliseconds,
       mfu: this.utilisation(milliseconds),
+      dataMilliseconds,
     });
   }
 
@@ -229,7 +233,7 @@ export class RunSession {
   private bigramLoss(): number | null {
     const { train, validation, tokenizer } = this.parts.corpus;
     // counts of neighbours say nothing of answers alone
-    return train.length > MAX_BIGRAM_TOKENS || train.isMasked
+    return train.length > MAX_BIGRAM_TOKENS || train.isMasked || train.isStreamed
       ? null
       : bigramLoss(train, validation, tokenizer.vocabSize);
   }
@@ -245,6 +249,7 @@ export class RunSession {
       steps: step,
       tokens,
       seconds: (performance.now() - this.started) / 1000,
+      dataSeconds: this.dataSeconds,
       trainingLoss: recentLosses.length > 0 ? sum / recentLosses.length : null,
       bestValidation: best,
       skipped: skipped - spikeCount,

@@ -35,6 +35,10 @@ export const RunSettingsSchema = z.strictObject({
   /** Last part of the text that is held out. */
   validationFraction: z.number().gt(0).lt(1),
   dataOrder: z.enum(DATA_ORDERS),
+  /** Windows that are shuffled among themselves; 0 for all of an epoch, or 1024 of a stream. */
+  shuffleBlock: count.default(0),
+  /** Tokenise text while training runs. */
+  stream: z.boolean().default(false),
   /** How documents share the rows of a batch. */
   documents: z.enum(DOCUMENT_MODES).default('packed'),
   /** B: sequences of a micro-batch. */

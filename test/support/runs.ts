@@ -65,6 +65,6 @@ export async function trainAndResume(settings: RunSettings, run: string, stopAft
 
 /** Everything that a run leaves which does not depend on the clock. */
 export function traceOf(run: string): { weights: Buffer; metrics: RunRecord[] } {
-  const metrics = readMetrics(run).map((record) => ({ ...record, milliseconds: 0 }));
+  const metrics = readMetrics(run).map((record) => ({ ...record, milliseconds: 0, dataMilliseconds: 0 }));
   return { weights: readFileSync(join(run, 'model', 'model.safetensors')), metrics };
 }
