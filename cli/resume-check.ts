@@ -104,9 +104,9 @@ export function changedSettings(
             ? [stored.model[shape], wanted.model[shape]]
             : [undefined, undefined];
     if (JSON.stringify(was) === JSON.stringify(is)) continue;
-    if (isForced && setting !== undefined && SAFE.has(option)) changes[setting] = wanted[setting];
-    else throw refused(option, was, is, runDirectory, isForced);
-    if (option === 'data') changes.dataWeights = wanted.dataWeights;
+    if (!isForced || !SAFE.has(option)) throw refused(option, was, is, runDirectory, isForced);
+    if (option === 'data') Object.assign(changes, { data: wanted.data, dataWeights: wanted.dataWeights });
+    else if (setting !== undefined) changes[setting] = wanted[setting];
   }
   return changes as Partial<RunSettings>;
 }

@@ -228,6 +228,6 @@ describe('a run that is stopped and resumed', () => {
     const { referenceServices } = await import('./support/runs.ts');
     using services = referenceServices();
     const observer = { planned() {}, record() {} };
-    await expect(resume(run, services, observer)).rejects.toThrow(/data of .* have changed since its checkpoint/);
+    await expect(resume(run, services, observer)).rejects.toThrow(/the data have changed since .*checkpoints/);
   });
 });

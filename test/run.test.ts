@@ -229,6 +229,15 @@ test('stopped in the last validation, a run is saved and ends when resumed', asy
   expect(timeless(run)).toEqual(timeless(whole));
 });
 
+test('killed behind its last checkpoint, a run makes its end again and records it once', async () => {
+  const run = newFolder();
+  await train(settingsOf(), run, services, new Recorder());
+  const [metrics, weights] = [timeless(run), weightsOf(run)];
+  await resume(run, services, new Recorder());
+  expect(timeless(run)).toEqual(metrics);
+  expect(weightsOf(run).equals(weights)).toBe(true);
+});
+
 test('a plan of a model too large to be made allocates nothing', async () => {
   const model = { ...MODEL, hiddenSize: 4096, numLayers: 40, expertWidth: 16384, numExperts: 64 };
   const plan = await planRun(settingsOf({ model }), newFolder(), services, { seconds: 60 });

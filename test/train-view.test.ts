@@ -1,6 +1,6 @@
 // What is said of a run before and while it trains: memory, time, utilisation, and the line that follows it.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { totalmem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
@@ -188,7 +188,21 @@ test('--force begins a run that needs more memory than there is, without it it i
   const spy = vi.spyOn(process, 'constrainedMemory').mockReturnValue(100 * MEBIBYTE);
   try {
     const { gemmoe } = commandLine(scratch);
-    const args = ['train', '--preset', 'tiny', '--steps', '2', '--backend', 'reference', '--out', 'forced'];
+    const text = join(scratch, 'short.txt');
+    writeFileSync(text, 'It was the best of times, it was the worst of times.\n'.repeat(80));
+    const args = [
+      'train',
+      '--data',
+      text,
+      '--preset',
+      'tiny',
+      '--steps',
+      '2',
+      '--backend',
+      'reference',
+      '--out',
+      'forced',
+    ];
     const refused = await gemmoe(args);
     expect(refused).toMatchObject({ code: 1, err: expect.stringMatching(/0\.10 GiB are there/) });
     expect((await gemmoe([...args, '--force'])).code).toBe(0);

@@ -3,7 +3,7 @@
 import { closeSync, existsSync, fsyncSync, ftruncateSync, fstatSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { GemmoeError } from '../errors.ts';
-import type { RunRecord } from './events.ts';
+import type { EvaluationRecord, RunRecord } from './events.ts';
 
 const FILE = 'metrics.jsonl';
 
@@ -36,6 +36,24 @@ export class MetricsLog {
   close(): void {
     closeSync(this.descriptor);
   }
+}
+
+/**
+ * What a run's metrics were before it ended at `step`: their length, and the best validation so far. A run that was killed behind its
+ * last checkpoint makes its end once more, and leaves it once.
+ */
+export function beforeTheEnd(runDirectory: string, metricsBytes: number, step: number) {
+  const path = join(runDirectory, FILE);
+  const text = existsSync(path) ? readFileSync(path).subarray(0, metricsBytes).toString() : '';
+  let bytes = 0;
+  let best: EvaluationRecord | null = null;
+  for (const line of text.split('\n').slice(0, -1)) {
+    const record = JSON.parse(line) as RunRecord;
+    if (record.kind !== 'step' && record.step >= step) break;
+    bytes += Buffer.byteLength(line) + 1;
+    if (record.kind === 'evaluation' && record.best) best = record;
+  }
+  return { metricsBytes: bytes, best };
 }
 
 /** The records of a run; a half line that a killed process left at the end is passed over. */

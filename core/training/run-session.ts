@@ -11,7 +11,7 @@ import type { Deadline } from './deadline.ts';
 import { afterValidation, isPatienceOver, NO_VALIDATION } from './early-stopping.ts';
 import { evaluateSource, nextTurn } from './evaluate.ts';
 import type { EvaluationRecord, RunObserver, RunPlan, RunRecord, RunSummary } from './events.ts';
-import { MetricsLog } from './metrics-log.ts';
+import { beforeTheEnd, MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
 import { batchBuffers, documentRows, type RunParts, trainerOptions } from './run-parts.ts';
 import { freshState, restoreRun } from './run-restore.ts';
@@ -78,6 +78,11 @@ export class RunSession {
     });
     pruneCheckpoints(runDirectory, run.settings.keepLast, this.state.best?.step);
     recoverDirectory(this.modelDirectory);
+    const { step, metricsBytes } = this.state;
+    if (restored && step === run.settings.steps) {
+      Object.assign(this.state, beforeTheEnd(runDirectory, metricsBytes, step));
+      this.savedStep = -1; // its checkpoint counts records that are gone now
+    }
     this.log = new MetricsLog(runDirectory, this.state.metricsBytes);
   }
 
