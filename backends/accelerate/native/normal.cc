@@ -1,6 +1,7 @@
 // Normal values, bit for bit those of core/random.ts and core/normal-quantile.ts: Philox4x32-10, then the normal quantile. Compiled
 // without contraction (no fused multiply-add), as JavaScript has none. Plain loops over a block, which the compiler turns to vectors.
 #include <math.h>
+#include <string.h>
 
 #include "kernels.h"
 
@@ -10,7 +11,7 @@ void fillNormals(float* out, long count, double mean, double deviation, NormalSt
 
 namespace {
 
-constexpr int BLOCKS = 16;
+constexpr int BLOCKS = 64;
 /** Values that are made at once. */
 constexpr int VALUES = 4 * BLOCKS;
 
@@ -66,25 +67,58 @@ inline double logOfTail(double z) {
   return (double)(int32_t)(exponent - 33) * 0.6931471805599453 + 2 * s * sum;
 }
 
-inline double normalQuantile(uint32_t word) {
-  const bool low = word < 0x80000000u;
-  const uint32_t tail = low ? word : 0xffffffffu - word;
-  const double exactTail = (double)(int32_t)tail; // below 2^31
-  const double p = (exactTail + 0.5) / 4294967296.0, q = 0.5 - p;
-  double r = 0.180625 - q * q;
-  const double central =
+/** The smaller of p and 1 - p is (tail + 0.5) / 2^32; below 2^31. */
+inline double tailOf(uint32_t word) {
+  return (double)(int32_t)(word < 0x80000000u ? word : 0xffffffffu - word);
+}
+
+inline double signedAs(uint32_t word, double value) { return word < 0x80000000u ? -value : value; }
+
+/** 0.5 - p, and where the rational function of the centre ends. */
+inline double distance(uint32_t word) { return 0.5 - (tailOf(word) + 0.5) / 4294967296.0; }
+constexpr double CENTRE = 0.425;
+
+/** The quantile within CENTRE of the median. */
+inline double centralQuantile(uint32_t word) {
+  const double q = distance(word), r = 0.180625 - q * q;
+  const double value =
       (q * (((((((2509.0809287301226727 * r + 33430.575583588128105) * r + 67265.770927008700853) * r + 45921.953931549871457) * r +
                13731.693765509461125) * r + 1971.5909503065514427) * r + 133.14166789178437745) * r + 3.387132872796366608)) /
       (((((((5226.495278852854561 * r + 28729.085735721942674) * r + 39307.89580009271061) * r + 21213.794301586595867) * r +
           5394.1960214247511077) * r + 687.1870074920579083) * r + 42.313330701600911252) * r + 1);
-  r = sqrt(-logOfTail(2 * exactTail + 1)) - 1.6;
-  const double far =
+  return signedAs(word, value);
+}
+
+/** The quantile further out. */
+inline double farQuantile(uint32_t word) {
+  const double r = sqrt(-logOfTail(2 * tailOf(word) + 1)) - 1.6;
+  const double value =
       (((((((7.7454501427834140764e-4 * r + 0.0227238449892691845833) * r + 0.24178072517745061177) * r + 1.27045825245236838258) * r +
           3.64784832476320460504) * r + 5.7694972214606914055) * r + 4.6303378461565452959) * r + 1.42343711074968357734) /
       (((((((1.05075007164441684324e-9 * r + 5.475938084995344946e-4) * r + 0.0151986665636164571966) * r +
           0.14810397642748007459) * r + 0.68976733498510000455) * r + 1.6763848301838038494) * r + 2.05319162663775882187) * r + 1);
-  const double value = q <= 0.425 ? central : far;
-  return low ? -value : value;
+  return signedAs(word, value);
+}
+
+/** values = normal quantiles of words. The far ones, 15 in 100, are gathered and made together: they cost three times as much. */
+inline void normalQuantiles(double values[VALUES], const uint32_t words[VALUES]) {
+  int isFar[VALUES], far[VALUES], count = 0;
+  for (int i = 0; i < VALUES; i++) {
+    values[i] = centralQuantile(words[i]);
+    isFar[i] = distance(words[i]) > CENTRE;
+  }
+  for (int i = 0; i < VALUES; i++) {
+    far[count] = i;
+    count += isFar[i];
+  }
+  constexpr int TOGETHER = 8;
+  for (int first = 0; first < count; first += TOGETHER) {
+    uint32_t tails[TOGETHER];
+    double made[TOGETHER];
+    for (int i = 0; i < TOGETHER; i++) tails[i] = words[first + i < count ? far[first + i] : far[first]];
+    for (int i = 0; i < TOGETHER; i++) made[i] = farQuantile(tails[i]);
+    for (int i = 0; i < TOGETHER && first + i < count; i++) values[far[first + i]] = made[i];
+  }
 }
 
 } // namespace
@@ -98,10 +132,16 @@ void fillNormals(float* out, long count, double mean, double deviation, NormalSt
     alignas(64) uint32_t words[VALUES];
     alignas(64) double values[VALUES];
     philox(words, first, stream);
-    for (int i = 0; i < VALUES; i++) values[i] = normalQuantile(words[i]);
-    for (int i = (int)(element % 4); i < VALUES && at < count; i++, at++) {
-      out[at] = (float)(mean + deviation * values[i % 4 * BLOCKS + i / 4]);
+    normalQuantiles(values, words);
+    float floats[VALUES], inOrder[VALUES];
+    for (int i = 0; i < VALUES; i++) floats[i] = (float)(mean + deviation * values[i]);
+    for (int i = 0; i < BLOCKS; i++) {
+      for (int j = 0; j < 4; j++) inOrder[4 * i + j] = floats[j * BLOCKS + i];
     }
+    const long skipped = (long)(element % 4), left = count - at;
+    const long made = left < VALUES - skipped ? left : VALUES - skipped;
+    memcpy(out + at, inOrder + skipped, sizeof(float) * (size_t)made);
+    at += made;
   }
 }
 
