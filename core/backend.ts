@@ -17,6 +17,28 @@ export interface BackendDescription {
   readonly precision: string;
 }
 
+/** op(B) [k,n] of many products, copied once into a backend's own layout. Good until B changes. */
+export interface PackedMatrix {
+  readonly k: number;
+  readonly n: number;
+  /** Bytes of the copy; 0 where products read B itself. */
+  readonly bytes: number;
+
+  /** C = alpha·op(A)·op(B) + beta·C with op(A) [m,k]: all that `gemm` promises. */
+  gemm(
+    transA: boolean,
+    m: number,
+    alpha: number,
+    A: FloatArray,
+    aOffset: number,
+    lda: number,
+    beta: number,
+    C: FloatArray,
+    cOffset: number,
+    ldc: number,
+  ): void;
+}
+
 /**
  * The one thing every backend must be.
  *
@@ -57,6 +79,9 @@ export interface MatmulBackend {
     ldc: number,
   ): void;
 
+  /** (optional) Copies op(B) [k,n] for products to come; `packMatrix` does without where it is absent. Refuses what `gemm` does. */
+  pack?(transB: boolean, n: number, k: number, B: FloatArray, bOffset: number, ldb: number): PackedMatrix;
+
   /** (optional) Kernels that this backend brings itself; the portable ones over its gemm fill the rest. */
   readonly kernels?: Partial<Kernels>;
 
@@ -74,6 +99,28 @@ export interface MatmulBackend {
 
   /** Releases threads and libraries. The backend is not used afterwards; calling it twice is harmless. */
   close(): void;
+}
+
+/**
+ * op(B) [k,n] for many products, packed where the backend packs; B must not change while it is used.
+ * @throws TypeError, RangeError as `gemm` does
+ */
+export function packMatrix(
+  backend: MatmulBackend,
+  transB: boolean,
+  n: number,
+  k: number,
+  B: FloatArray,
+  bOffset: number,
+  ldb: number,
+): PackedMatrix {
+  if (backend.pack) return backend.pack(transB, n, k, B, bOffset, ldb);
+  checkOperand(transB, n, k, B, bOffset, ldb);
+  return {
+    ...{ k, n, bytes: 0 },
+    gemm: (transA, m, alpha, A, aOffset, lda, beta, C, cOffset, ldc) =>
+      backend.gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc),
+  };
 }
 
 /** How a backend is offered: cheap to list, created only when chosen. */
@@ -118,6 +165,13 @@ export function checkGemm(
   checkMatrix('A', A, aOffset, lda, transA ? k : m, transA ? m : k, C);
   checkMatrix('B', B, bOffset, ldb, transB ? n : k, transB ? k : n, C);
   checkMatrix('C', C, cOffset, ldc, m, n, C);
+}
+
+/** What `checkGemm` checks of B. @throws TypeError or RangeError */
+export function checkOperand(transB: boolean, n: number, k: number, B: FloatArray, bOffset: number, ldb: number): void {
+  checkSize('n', n);
+  checkSize('k', k);
+  checkMatrix('B', B, bOffset, ldb, transB ? n : k, transB ? k : n, B);
 }
 
 /** Largest size and leading dimension: CBLAS takes 32-bit integers. */

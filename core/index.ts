@@ -1,6 +1,14 @@
 // The public API of gemmoe's core; backends and plugins have folders of their own.
 
-export { BackendContribution, type BackendDescription, checkGemm, MatmulBackend } from './backend.ts';
+export {
+  BackendContribution,
+  type BackendDescription,
+  checkGemm,
+  checkOperand,
+  MatmulBackend,
+  type PackedMatrix,
+  packMatrix,
+} from './backend.ts';
 export { createContainer, createGemmoe, type Gemmoe, type GemmoeOptions } from './container.ts';
 export { type Corpus, type CorpusOptions, openCorpus } from './data/corpus.ts';
 export { prepare, type PrepareOptions } from './data/prepare.ts';

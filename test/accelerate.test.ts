@@ -10,6 +10,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { AccelerateBackend, accelerateBackend } from '../backends/accelerate/accelerate-backend.ts';
 import { addonUnavailable, loadAddon } from '../backends/accelerate/addon.ts';
 import { buildAddon } from '../backends/accelerate/build.ts';
+import { packMatrix } from '../core/backend.ts';
 import { GemmoeError } from '../core/errors.ts';
 import { bindKernels, type Kernels } from '../core/kernels.ts';
 import { Random } from '../core/random.ts';
@@ -50,6 +51,38 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
         else worst = Math.max(worst, Math.abs(y[i] - exact) / ulpOf(exact));
       }
       expect(worst).toBeLessThan(2);
+    });
+  });
+
+  describe.each(accelerateBackend.precisions?.() ?? [])('packed in %s', (precision) => {
+    const backend = create(`precision=${precision},threads=2`);
+    afterAll(() => backend.close());
+
+    // few rows and many, one panel and several, short sums and some longer than a block
+    test.each([
+      [1, 40, 30],
+      [5, 33, 70],
+      [16, 129, 514],
+      [70, 31, 1100],
+    ])('a matrix gives the same bits: %ix%ix%i', (m, n, k) => {
+      const [A, B] = [normal(m * k, 'a'), normal(n * k, 'b')];
+      for (const transB of [false, true]) {
+        const ldb = transB ? k : n;
+        const [plain, packed] = [new Float32Array(m * n), new Float32Array(m * n)];
+        const matrix = packMatrix(backend, transB, n, k, B, 0, ldb);
+        backend.gemm(false, transB, m, n, k, 1, A, 0, k, B, 0, ldb, 0, plain, 0, n);
+        matrix.gemm(false, m, 1, A, 0, k, 0, packed, 0, n);
+        expect(packed).toEqual(plain);
+        if (precision !== 'bf16') expect(matrix.bytes).toBeGreaterThan(0);
+      }
+    });
+
+    test('infinities in it come out as they do without', () => {
+      const [A, B] = [normal(6 * 20, 'a'), normal(20 * 20, 'b').fill(Infinity, 45, 46)];
+      const [plain, packed] = [new Float32Array(120), new Float32Array(120)];
+      backend.gemm(false, true, 6, 20, 20, 1, A, 0, 20, B, 0, 20, 0, plain, 0, 20);
+      packMatrix(backend, true, 20, 20, B, 0, 20).gemm(false, 6, 1, A, 0, 20, 0, packed, 0, 20);
+      expect(packed).toEqual(plain);
     });
   });
 

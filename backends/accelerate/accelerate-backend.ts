@@ -5,7 +5,9 @@ import {
   type BackendContribution,
   type BackendDescription,
   checkGemm,
+  checkOperand,
   type MatmulBackend,
+  type PackedMatrix,
 } from '../../core/backend.ts';
 import { GemmoeError } from '../../core/errors.ts';
 import type { Kernels, ProductKernels } from '../../core/kernels.ts';
@@ -71,6 +73,24 @@ export class AccelerateBackend implements MatmulBackend {
     } else {
       doubles.gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc);
     }
+  }
+
+  pack(transB: boolean, n: number, k: number, B: FloatArray, bOffset: number, ldb: number): PackedMatrix {
+    checkOperand(transB, n, k, B, bOffset, ldb);
+    const { native } = this;
+    const packed = B instanceof Float32Array ? new Float32Array(native.packedLength(n, k)) : new Float32Array(0);
+    const isPacked = packed.length > 0 && native.pack(packed, transB, n, k, B as Float32Array, bOffset, ldb) === 1;
+    return {
+      ...{ k, n, bytes: isPacked ? packed.byteLength : 0 },
+      gemm: (transA, m, alpha, A, aOffset, lda, beta, C, cOffset, ldc) => {
+        if (!isPacked) {
+          this.gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc);
+          return;
+        }
+        checkGemm(transA, transB, m, n, k, A, aOffset, lda, B, bOffset, ldb, C, cOffset, ldc);
+        native.gemm(transA, transB, m, n, k, alpha, A, aOffset, lda, B, bOffset, ldb, beta, C, cOffset, ldc, packed);
+      },
+    };
   }
 
   /** y = e^x by the kernels' own exponential. */

@@ -53,7 +53,20 @@ type AttentionFields = readonly [...numbers: number[], firstKeys: Int32Array | n
 
 /** A backend of the addon; records of the contract are passed as their fields. */
 export interface NativeBackend extends SameKernels {
-  readonly gemm: Kernels['gemm'];
+  /** `packed` is what `pack` made of B, in the precision of now. */
+  gemm(...arguments_: [...Parameters<Kernels['gemm']>, packed?: Float32Array]): void;
+  /** Elements that `pack` fills; 0 where products read B itself. */
+  packedLength(n: number, k: number): number;
+  /** 0 where the precision has no form for a value of B. */
+  pack(
+    packed: Float32Array,
+    transB: boolean,
+    n: number,
+    k: number,
+    B: Float32Array,
+    bOffset: number,
+    ldb: number,
+  ): number;
   attention(
     out: FloatArray,
     logSumExp: FloatArray | null,

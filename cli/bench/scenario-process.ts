@@ -48,7 +48,8 @@ function held(): number {
 function numericalOf(prepared: readonly Prepared[]): ChildResult['numerical'] {
   const found = { nan_count: 0, inf_count: 0, max_abs: 0 };
   for (const array of prepared.flatMap(({ outputs }) => outputs())) {
-    for (const value of array) {
+    for (let i = 0; i < array.length; i++) {
+      const value = array[i];
       if (Number.isNaN(value)) found.nan_count++;
       else if (!Number.isFinite(value)) found.inf_count++;
       else found.max_abs = Math.max(found.max_abs, Math.abs(value));
@@ -78,9 +79,11 @@ async function watchingCollections<T>(run: () => Promise<T>): Promise<[T, ChildR
 async function runHere(scenario: Scenario, specs: readonly string[], trials: Trials): Promise<ChildResult[]> {
   const contenders = specs.map((spec) => createContender(registry(), spec));
   const prepared = contenders.map(({ kernels }) => scenario.prepare(kernels));
-  compete(prepared, { warmUps: 0, trials: trials.warmUps });
+  compete(prepared, { ...trials, trials: 0 });
   const before = held();
-  const [timings, gc] = await watchingCollections(() => Promise.resolve(compete(prepared, { ...trials, warmUps: 0 })));
+  const [timings, gc] = await watchingCollections(() =>
+    Promise.resolve(compete(prepared, { trials: trials.trials, warmUps: 0 })),
+  );
   const calls = trials.trials * prepared.reduce((sum, { repetitions }) => sum + repetitions, 0);
   const alloc = Math.max(0, held() - before) / calls;
   return timings.map((timing, i) => resultOf(timing, prepared[i], alloc, gc, numericalOf([prepared[i]]), 1));

@@ -1,5 +1,6 @@
 // The suites `gemm`, `train` and `decode`: rows of one rate for each backend, side by side.
 
+import { packMatrix } from '../../core/backend.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 import { KvCache } from '../../core/model/kv-cache.ts';
 import type { Transformer } from '../../core/model/transformer.ts';
@@ -35,6 +36,8 @@ interface Shape {
   readonly m: number;
   readonly n: number;
   readonly k: number;
+  /** B was packed before. */
+  readonly packed?: boolean;
 }
 
 /** Products of a model of hidden size 512 (experts of width 1024, vocabulary 8192) on 512 tokens, and cubes. */
@@ -50,14 +53,20 @@ export const SHAPES: readonly Shape[] = [
   { what: 'head, one token', form: 'A·Bᵀ', m: 1, n: 8192, k: 512 },
   { what: 'head, four tokens', form: 'A·Bᵀ', m: 4, n: 8192, k: 512 },
   ...[64, 128, 256, 512, 1024].map((n) => ({ what: 'cube', form: 'A·Bᵀ', m: n, n, k: n }) as const),
+  { what: 'cube, B packed', form: 'A·Bᵀ', m: 64, n: 64, k: 64, packed: true },
+  { what: 'expert gate and up of 8 tokens, B packed', form: 'A·Bᵀ', m: 8, n: 2048, k: 512, packed: true },
 ];
 
 /** One product on one backend. */
-export function productOf({ backend }: Contender, { form, m, n, k }: Shape): () => void {
+export function productOf({ backend }: Contender, { form, m, n, k, packed = false }: Shape): () => void {
   const fill = (length: number) => Float32Array.from({ length }, (_, i) => ((i * 7) % 13) / 13 - 0.5);
   const [a, b, c]: FloatArray[] = [fill(m * k), fill(n * k), new Float32Array(m * n)];
   const [transA, transB] = [form === 'Aᵀ·B', form === 'A·Bᵀ'];
   const [lda, ldb] = [transA ? m : k, transB ? k : n];
+  if (packed) {
+    const matrix = packMatrix(backend, transB, n, k, b, 0, ldb);
+    return () => matrix.gemm(transA, m, 1, a, 0, lda, 0, c, 0, n);
+  }
   return () => backend.gemm(transA, transB, m, n, k, 1, a, 0, lda, b, 0, ldb, 0, c, 0, n);
 }
 

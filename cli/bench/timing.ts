@@ -43,23 +43,32 @@ export interface Competitor {
 export interface Trials {
   readonly warmUps: number;
   readonly trials: number;
+  /** Milliseconds that warming up takes at least, for what is measured in its steady state; default 0. */
+  readonly warmFor?: number;
 }
 
 /** The standard of every suite. */
 export const STANDARD: Trials = { warmUps: 3, trials: 10 };
 
+/** Long enough for a just-in-time compiler. */
+export const STEADY_MILLISECONDS = 500;
+
 /** Timing of one call of each competitor. */
-export function compete(competitors: readonly Competitor[], { warmUps, trials }: Trials): Timing[] {
+export function compete(competitors: readonly Competitor[], { warmUps, trials, warmFor = 0 }: Trials): Timing[] {
+  const begin = performance.now();
+  for (let warm = 0; warm < warmUps || performance.now() - begin < warmFor; warm++) competitors.forEach(timeOnce);
   const times: number[][] = competitors.map(() => []);
-  for (let trial = -warmUps; trial < trials; trial++) {
-    for (const [i, { run, repetitions = 1 }] of competitors.entries()) {
-      const start = process.hrtime.bigint();
-      for (let n = 0; n < repetitions; n++) run();
-      const elapsed = Number(process.hrtime.bigint() - start) / repetitions;
-      if (trial >= 0) times[i].push(elapsed);
-    }
+  for (let trial = 0; trial < trials; trial++) {
+    for (const [i, competitor] of competitors.entries()) times[i].push(timeOnce(competitor));
   }
   return times.map(summarise);
+}
+
+/** Nanoseconds of a call. */
+function timeOnce({ run, repetitions = 1 }: Competitor): number {
+  const start = process.hrtime.bigint();
+  for (let n = 0; n < repetitions; n++) run();
+  return Number(process.hrtime.bigint() - start) / repetitions;
 }
 
 /** Calls that fill about `milliseconds`, found by doubling. */

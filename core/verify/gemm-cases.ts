@@ -1,5 +1,6 @@
 // Cases of gemm as data, a float64 oracle, and the bound that results are held to.
 
+import { type MatmulBackend, packMatrix } from '../backend.ts';
 import { Random } from '../random.ts';
 import type { FloatArray } from '../tensor/dtype.ts';
 
@@ -69,6 +70,17 @@ export interface GemmOperands {
   readonly lda: number;
   readonly ldb: number;
   readonly ldc: number;
+}
+
+/** Runs a case on `operands`, writing to their C; `packed` with a B that was packed before. */
+export function multiply(backend: MatmulBackend, test: GemmCase, operands: GemmOperands, packed = false): void {
+  const { transA, transB, m, n, k, alpha, beta, offset } = test;
+  const { A, B, C, lda, ldb, ldc } = operands;
+  if (packed) {
+    packMatrix(backend, transB, n, k, B, offset, ldb).gemm(transA, m, alpha, A, offset, lda, beta, C, offset, ldc);
+  } else {
+    backend.gemm(transA, transB, m, n, k, alpha, A, offset, lda, B, offset, ldb, beta, C, offset, ldc);
+  }
 }
 
 const GUARD = 12345;

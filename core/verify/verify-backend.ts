@@ -3,7 +3,15 @@
 import type { MatmulBackend } from '../backend.ts';
 import { messageOf } from '../errors.ts';
 import { bindKernels, type KernelName, type Kernels } from '../kernels.ts';
-import { GEMM_CASES, gemmErrors, LARGE_GEMM_CASES, nameOf, operandsOf, TILE_GEMM_CASES } from './gemm-cases.ts';
+import {
+  GEMM_CASES,
+  gemmErrors,
+  LARGE_GEMM_CASES,
+  multiply,
+  nameOf,
+  operandsOf,
+  TILE_GEMM_CASES,
+} from './gemm-cases.ts';
 import { drawing, kernelCases, type KernelCase, SIZES, type Written } from './kernel-cases.ts';
 
 /** One kernel of one backend. */
@@ -88,21 +96,20 @@ function verifyGemm(backend: MatmulBackend): Verdict {
   const cases = [...GEMM_CASES, ...TILE_GEMM_CASES, ...LARGE_GEMM_CASES];
   const unit = productUnit(backend);
   let worst = { relative: 0, overBound: -1, bound: 0, name: '', fault: null as string | null };
-  for (const one of cases) {
+  const ways = cases.flatMap((one) => [false, true].map((packed) => ({ one, packed })));
+  for (const { one, packed } of ways) {
     const operands = operandsOf(one, 'f32');
-    const { A, B, C, lda, ldb, ldc } = operands;
-    const { transA, transB, m, n, k, alpha, beta, offset } = one;
-    const before = C.slice();
-    backend.gemm(transA, transB, m, n, k, alpha, A, offset, lda, B, offset, ldb, beta, C, offset, ldc);
-    const { fault, overBound, relative } = gemmErrors(one, operands, before, C, unit);
+    const before = operands.C.slice();
+    multiply(backend, one, operands, packed);
+    const { fault, overBound, relative } = gemmErrors(one, operands, before, operands.C, unit);
     if (worst.fault !== null || overBound <= worst.overBound) continue;
-    const bound = 2 * k * 2 ** -24 + unit;
-    worst = { relative, overBound, bound, name: nameOf(one), fault: fault ?? null };
+    const bound = 2 * one.k * 2 ** -24 + unit;
+    worst = { relative, overBound, bound, name: nameOf(one) + (packed ? ', packed' : ''), fault: fault ?? null };
   }
   const { relative, bound, name, fault } = worst;
   return {
     kernel: 'gemm',
-    cases: cases.length,
+    cases: ways.length,
     relative,
     ulp: relative / ULP,
     bound,

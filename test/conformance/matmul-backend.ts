@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { MatmulBackend } from '../../core/backend.ts';
+import { type MatmulBackend, packMatrix } from '../../core/backend.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 import {
   GEMM_CASES,
@@ -10,6 +10,7 @@ import {
   gemmFault,
   type GemmOperands,
   LARGE_GEMM_CASES,
+  multiply,
   nameOf,
   operandsOf,
 } from '../../core/verify/gemm-cases.ts';
@@ -18,15 +19,13 @@ const PLAIN: GemmCase = {
   ...{ transA: false, transB: false, m: 3, n: 4, k: 5, alpha: 1, beta: 0, offset: 0, gap: 0 },
 };
 
-/** Runs a case on `operands`, writing to their C. */
-function multiply(backend: MatmulBackend, { transA, transB, m, n, k, alpha, beta, offset }: GemmCase, o: GemmOperands) {
-  backend.gemm(transA, transB, m, n, k, alpha, o.A, offset, o.lda, o.B, offset, o.ldb, beta, o.C, offset, o.ldc);
-}
-
+/** What is wrong with the result of a case, with B as it stands and with B packed before. */
 function faultOf(backend: MatmulBackend, test: GemmCase, operands: GemmOperands): string | undefined {
   const before = operands.C.slice();
+  const packed = { ...operands, C: operands.C.slice() };
   multiply(backend, test, operands);
-  return gemmFault(test, operands, before, operands.C);
+  multiply(backend, test, packed, true);
+  return gemmFault(test, operands, before, operands.C) ?? gemmFault(test, packed, before, packed.C);
 }
 
 /** Registers the suite for one backend; `f64: false` for one that takes Float32Array only. */
@@ -155,6 +154,27 @@ function describeRefusals(backend: MatmulBackend): void {
     args[index] = value;
     expect(() => backend.gemm(...(args as Arguments))).toThrow(error);
     expect(operands.C).toEqual(before);
+  });
+
+  test.each<[string, number, unknown, typeof RangeError | typeof TypeError]>([
+    ['a negative n', 1, -1, RangeError],
+    ['a fractional k', 2, 0.5, RangeError],
+    ['B as integers', 3, new Int32Array(100), TypeError],
+    ['an offset beyond B', 4, 1000, RangeError],
+    ['a leading dimension below the row', 5, 3, RangeError],
+  ])('packing %s is refused', (_, index, value, error) => {
+    const args = [false, 4, 5, valid().B, 0, 4] as unknown[];
+    args[index] = value;
+    const rest = args as [boolean, number, number, FloatArray, number, number];
+    expect(() => packMatrix(backend, ...rest)).toThrow(error);
+  });
+
+  test('a packed matrix refuses what does not fit it', () => {
+    const { A, B, C } = valid();
+    const packed = packMatrix(backend, false, 4, 5, B, 0, 4);
+    expect([packed.n, packed.k]).toEqual([4, 5]);
+    expect(() => packed.gemm(false, 3, 1, A, 0, 4, 0, C, 0, 4)).toThrow(RangeError);
+    expect(() => packed.gemm(false, 3, 1, A, 0, 5, 0, new Float32Array(11), 0, 4)).toThrow(RangeError);
   });
 
   test('a detached array is refused', () => {

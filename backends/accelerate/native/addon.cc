@@ -11,6 +11,11 @@ using Values = napi_value;
 
 #define KERNEL(name) Values name(napi_env env, napi_callback_info info)
 
+/** Floats of a packed op(B) [k,n]. */
+double packedFloats(const Call& call, long n, long k) {
+  return static_cast<double>(call.table().packedBytes(call.context(), n, k) / sizeof(float));
+}
+
 KERNEL(gemm) {
   Call call(env, info, "gemm");
   const bool transA = call.flag(0, "transA"), transB = call.flag(1, "transB");
@@ -25,11 +30,33 @@ KERNEL(gemm) {
   const float* b = call.floats(9, "B", end(bOffset, transB ? n : k, transB ? k : n, ldb));
   float* c = call.floats(13, "C", end(cOffset, m, n, ldc));
   call.check(ldc >= n && lda >= (transA ? m : k) && ldb >= (transB ? k : n), "a leading dimension is below its row length");
+  const float* packed = call.ok() ? call.floatsOrNull(16, "packed", packedFloats(call, n, k)) : nullptr;
   if (!call.ok()) return nullptr;
   const Product product = {m,           n,           k,           a + aOffset, transA ? 1 : lda, transA ? lda : 1,
-                           b + bOffset, transB ? 1 : ldb, transB ? ldb : 1, c + cOffset, ldc, alpha, beta};
+                           b + bOffset, transB ? 1 : ldb, transB ? ldb : 1, c + cOffset, ldc, alpha, beta, nullptr, packed};
   call.table().gemm(call.context(), &product);
   return nullptr;
+}
+
+/** packedLength(n, k): elements of the Float32Array that `pack` fills; 0 where products read B itself. */
+KERNEL(packedLength) {
+  Call call(env, info, "packedLength");
+  const long n = call.size(0, "n"), k = call.size(1, "k");
+  return call.ok() ? call.value(packedFloats(call, n, k)) : nullptr;
+}
+
+/** pack(packed, transB, n, k, B, bOffset, ldb): 1, or 0 where the precision has no form for a value of B. */
+KERNEL(pack) {
+  Call call(env, info, "pack");
+  const bool transB = call.flag(1, "transB");
+  const long n = call.size(2, "n"), k = call.size(3, "k"), ldb = call.size(6, "ldb", 1), bOffset = call.offset(5, "bOffset");
+  const long rows = transB ? n : k, columns = transB ? k : n;
+  float* packed = call.floats(0, "packed", call.ok() ? packedFloats(call, n, k) : 0);
+  const float* b = call.floats(4, "B", rows && columns ? double(bOffset) + double(rows - 1) * ldb + columns : 0);
+  call.check(ldb >= columns, "a leading dimension is below its row length");
+  if (!call.ok()) return nullptr;
+  const Product product = {0, n, k, nullptr, 0, 1, b + bOffset, transB ? 1 : ldb, transB ? ldb : 1, nullptr, n, 1, 0};
+  return call.value(call.table().pack(call.context(), &product, packed));
 }
 
 KERNEL(linear) {
@@ -800,6 +827,7 @@ struct Entry {
 
 #define ENTRY(name) {#name, name}
 const Entry KERNELS[] = {
+    ENTRY(packedLength), ENTRY(pack),
     ENTRY(gemm),         ENTRY(linear),         ENTRY(linearBackward), ENTRY(groupedLinear),     ENTRY(groupedLinearBackward),
     ENTRY(embedding),    ENTRY(embeddingBackward), ENTRY(add),         ENTRY(rmsNorm),           ENTRY(rmsNormBackward),
     ENTRY(rope),         ENTRY(softmax),        ENTRY(swiglu),         ENTRY(swigluBackward),    ENTRY(attention),
@@ -835,7 +863,6 @@ Napi::Value close(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/** Bytes of scratch memory that an instance holds. */
 /** Precision of the products from here on; a whole number, as in options.ts. */
 Napi::Value setPrecision(const Napi::CallbackInfo& info) {
   Instance* instance = static_cast<Instance*>(info.Data());
@@ -843,6 +870,7 @@ Napi::Value setPrecision(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/** Bytes of scratch memory that an instance holds. */
 Napi::Value bytes(const Napi::CallbackInfo& info) {
   const Instance* instance = static_cast<Instance*>(info.Data());
   return Napi::Number::New(info.Env(), instance->closed ? 0 : static_cast<double>(instance->pool->bytes()));

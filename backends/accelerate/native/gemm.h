@@ -267,9 +267,12 @@ enum Way { WAY_DOT, WAY_DIRECT, WAY_PACKED };
 
 INLINE Way wayOf(const Product& g) {
   if (g.bColumn != 1 && g.aColumn == 1 && g.m <= DOT_ROWS) return WAY_DOT;
-  if (g.bColumn == 1 && g.m <= DIRECT_ROWS) return WAY_DIRECT;
+  if (g.bColumn == 1 && g.m <= DIRECT_ROWS && !g.packed) return WAY_DIRECT;
   return WAY_PACKED;
 }
+
+/** The packed panels of a B for the part of k from p on: blocks of KC stand one behind the other, each with all its panels. */
+INLINE const float* packedBlock(const Product& g, long p) { return (const float*)g.packed + p * roundUp(g.n, NR); }
 
 /** Packed panels, and behind them a copied block of A. */
 constexpr long PACK_FLOATS = KC * NC + MR * COPY_STRIDE;
@@ -289,6 +292,11 @@ static void productColumns(const Product& g, Way way, long begin, long end, floa
         packPanel(pack, g.b + p * g.bRow + whole, g.bRow, 1, depth.count, end - whole);
         tiles(g, depth, whole, end, nullptr, [&](long, long&) { return pack; });
       }
+      continue;
+    }
+    if (g.packed) {
+      const float* panels = packedBlock(g, p);
+      tiles(g, depth, begin, end, pack + KC * NC, [&](long j, long&) { return panels + j * depth.count; });
       continue;
     }
     for (long first = begin; first < end; first += NC) {
@@ -424,6 +432,22 @@ static void groupedProduct(Context* context, long E, ProductOf productOf) {
 }
 
 static void gemm(Context* context, const Product* g) { product(context, *g); }
+
+static size_t packedBytes(const Context* context, long n, long k) {
+  if (context->sgemm) return 0; // a BLAS packs for itself
+  if (context->precision != PRECISION_F32) return lowPackedBytes(context, n, k);
+  return sizeof(float) * (size_t)k * (size_t)roundUp(n, NR);
+}
+
+static int pack(const Context* context, const Product* g, void* packed) {
+  if (context->precision != PRECISION_F32) return lowPack(context, *g, (uint32_t*)packed);
+  for (long p = 0; p < g->k; p += KC) {
+    const long count = least(KC, g->k - p);
+    float* panels = (float*)packed + p * roundUp(g->n, NR);
+    for (long j = 0; j < g->n; j += NR) packColumns(panels + j * count, *g, p, count, j, least(NR, g->n - j));
+  }
+  return 1;
+}
 
 /** Product of row-major matrices: y [m,n] = x [m,k] · w [n,k]ᵀ + beta·y. */
 INLINE Product timesTransposed(float* y, const float* x, const float* w, long m, long n, long k, float beta) {

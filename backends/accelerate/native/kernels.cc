@@ -44,7 +44,7 @@ constexpr int NATIVE = 1 << PRECISION_F32;
 
 extern const KernelTable table;
 const KernelTable table = {
-    NAME(LEVEL),    NATIVE,          prepare,        gemm,           linear,
+    NAME(LEVEL),    NATIVE,          prepare,        gemm,           packedBytes,    pack,            linear,
     linearBackward, groupedLinear,   groupedLinearBackward, embedding, embeddingBackward,
     add,            rmsNorm,         rmsNormBackward, rope,          softmax,
     swiglu,         swigluBackward,  attention,      attentionBackward, router,

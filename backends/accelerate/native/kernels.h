@@ -40,6 +40,8 @@ struct Product {
   float alpha, beta;
   /** B as bits of bfloat16 in place of `b`, stored [n,k]; null where it is in floats. */
   const uint16_t* bHalf;
+  /** What `pack` made of B beside it; null where it is packed anew. */
+  const void* packed;
 };
 
 /** AttentionShape of core/kernels.ts. */
@@ -85,6 +87,10 @@ struct KernelTable {
   int (*prepare)(void);
 
   void (*gemm)(Context*, const Product*);
+  /** Bytes that op(B) [k,n] takes when packed in the context's precision; 0 where products read B itself. */
+  size_t (*packedBytes)(const Context*, long n, long k);
+  /** Packs the B of a product. 0 where it cannot be: it holds values that the precision cannot split. */
+  int (*pack)(const Context*, const Product*, void* packed);
   void (*linear)(Context*, float* y, const float* x, const float* w, const float* b, long N, long I, long O, int accumulate);
   void (*linearBackward)(Context*, float* dx, float* dw, float* db, const float* dy, const float* x, const float* w, long N,
                          long I, long O, int accumulateDx);

@@ -8,6 +8,8 @@
 // serve both VDPBF16PS and the tiles of AMX. Where there is neither, operands are rounded and multiplied as float32: the same
 // numbers at float32's speed.
 #pragma once
+#include <stdlib.h>
+
 #include "gemm.h"
 
 #if defined(__AMX_BF16__) || defined(GEMMOE_EMULATE_AMX)
@@ -296,6 +298,33 @@ static void plainBlock(const Product& g, Depth depth, long row, long rows, long 
   }
 }
 
+/** Words of a part of k. */
+INLINE long wordsOf(long count) { return roundUp(count, 32) / 2; }
+
+static size_t lowPackedBytes(const Context* context, long n, long k) {
+  const long words = k / KC_LOW * KWORDS + wordsOf(k % KC_LOW);
+  return sizeof(uint32_t) * (size_t)(words * roundUp(n, NR) * partProducts(context->precision).parts);
+}
+
+/** The words of a packed B for the part of k from p on: blocks of KC_LOW one behind the other, each with all its panels. */
+INLINE long packedWords(const Product& g, long p, int parts) { return p / 2 * roundUp(g.n, NR) * parts; }
+
+static int lowPack(const Context* context, const Product& g, uint32_t* packed) {
+  const int parts = partProducts(context->precision).parts;
+  uint32_t* rows = (uint32_t*)malloc(sizeof(uint32_t) * (size_t)(parts * NR * KWORDS));
+  if (!rows) return 0;
+  bool special = false;
+  for (long p = 0; p < g.k; p += KC_LOW) {
+    const long count = least(KC_LOW, g.k - p), words = wordsOf(count);
+    uint32_t* panels = packed + packedWords(g, p, parts);
+    for (long j = 0; j < g.n; j += NR) {
+      special |= packWords(panels + j * parts * words, rows, g, p, count, words, j, least(NR, g.n - j), parts);
+    }
+  }
+  free(rows);
+  return !(special && parts > 1);
+}
+
 static void wordColumns(Context* context, int part, const Product& g, long begin, long end) {
   const PartProducts& products = partProducts(context->precision);
   uint32_t* panels = scratch<uint32_t>(context, part, SLOT_PACK, MOST_PARTS * KWORDS * NC);
@@ -308,11 +337,13 @@ static void wordColumns(Context* context, int part, const Product& g, long begin
 #endif
   for (long p = 0; p < g.k; p += KC_LOW) {
     const Depth depth = {p, least(KC_LOW, g.k - p), p == 0 ? g.beta : 1.0f};
-    const long words = roundUp(depth.count, 32) / 2;
+    const long words = wordsOf(depth.count);
     for (long first = begin; first < end; first += NC) {
       const long last = least(end, first + NC);
       bool special = false;
-      for (long j = first; j < last; j += NR) {
+      const uint32_t* all = panels - first * products.parts * words;
+      if (g.packed) all = (const uint32_t*)g.packed + packedWords(g, p, products.parts);
+      for (long j = first; j < last && !g.packed; j += NR) {
         uint32_t* panel = panels + (j - first) * products.parts * words;
         special |= packWords(panel, spare, g, p, depth.count, words, j, least(NR, last - j), products.parts);
       }
@@ -329,7 +360,7 @@ static void wordColumns(Context* context, int part, const Product& g, long begin
           continue;
         }
         for (long j = first; j < last; j += NR) {
-          const WordTile t = {block, room * words, panels + (j - first) * products.parts * words, words * NR, words,
+          const WordTile t = {block, room * words, all + j * products.parts * words, words * NR, words,
                               g.c + row * g.ldc + j, g.ldc, rows, least(NR, last - j), g.alpha, depth.beta};
           wordTile(t, products);
         }
@@ -342,6 +373,9 @@ static void wordColumns(Context* context, int part, const Product& g, long begin
 }
 
 #else // no instruction for bfloat16
+
+static size_t lowPackedBytes(const Context*, long, long) { return 0; }
+static int lowPack(const Context*, const Product&, uint32_t*) { return 0; }
 
 /** The product of operands rounded to bfloat16, multiplied as float32. */
 static void wordColumns(Context* context, int part, const Product& g, long begin, long end) {
