@@ -121,13 +121,15 @@ describe('the page', () => {
     expect(page).toMatch(/best, step 50<\/dt><dd>1\.2500/);
     expect(page).toMatch(/tokens\/s<\/dt><dd>2,000/);
     expect(page).toMatch(/bits per byte<\/dt><dd>–/);
-    expect(page).not.toMatch(/MFU|steps skipped/);
+    expect(page).not.toMatch(/MFU|steps skipped|waited for data/);
     const used = steps(4, 4).map((record, i) => ({ ...record, mfu: 0.5, skipped: i === 2, spike: i === 2 }));
     // the mean goes by time: four fifths of it at a half, a fifth of nothing
-    const slow = { ...step(5, 4), mfu: 0 };
+    const slow = { ...step(5, 4), mfu: 0, dataMilliseconds: 4 };
     const measured = renderReport('r', settings(4), [...used, slow]);
     expect(measured).toMatch(/MFU<\/dt><dd>40 %/);
     expect(measured).toMatch(/steps skipped<\/dt><dd>1</);
+    const milliseconds = [...used, slow].reduce((sum, record) => sum + record.milliseconds, 0);
+    expect(measured).toContain(`waited for data</dt><dd>${(400 / milliseconds).toFixed(1)} %`);
   });
 
   test('says how the routers of each layer did at the end, where that was recorded', () => {

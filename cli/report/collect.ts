@@ -38,8 +38,9 @@ export interface Collected {
   readonly mfu: number | null;
   /** Steps that were not taken: overflows and spikes. */
   readonly skipped: number;
-  /** Seconds of all steps. */
+  /** Seconds of all steps, and those of them in which they waited for their batch; null in runs that did not measure it. */
   readonly seconds: number;
+  readonly dataSeconds: number | null;
 }
 
 /** Gathers the records of a run in bounded memory. */
@@ -53,6 +54,7 @@ export function collect(records: Iterable<RunRecord>): Collected {
   let seconds = 0;
   const used = { seconds: 0, sum: 0 };
   let skipped = 0;
+  let dataSeconds: number | null = null;
   for (const record of records) {
     if (record.kind === 'evaluation') {
       evaluations.push(record);
@@ -64,6 +66,7 @@ export function collect(records: Iterable<RunRecord>): Collected {
       const shares = record.expertLoad.flat();
       const imbalance = record.expertLoad.map((layer) => Math.max(...layer) * layer.length);
       seconds += record.milliseconds / 1000;
+      if (record.dataMilliseconds !== undefined) dataSeconds = (dataSeconds ?? 0) + record.dataMilliseconds / 1000;
       if (record.skipped) skipped++;
       // older runs have none
       if (typeof record.mfu === 'number') {
@@ -95,5 +98,6 @@ export function collect(records: Iterable<RunRecord>): Collected {
     mfu: used.seconds > 0 ? used.sum / used.seconds : null,
     skipped,
     seconds,
+    dataSeconds,
   };
 }

@@ -138,6 +138,12 @@ function figuresTable(runs: readonly ReadRun[]): string {
     ['time of training', ...ofRuns(({ run }) => duration(run.seconds))],
     ['tokens/s', ...ofRuns(({ run }) => (run.last && run.seconds > 0 ? grouped(run.last.tokens / run.seconds) : '–'))],
     ['MFU', ...ofRuns(({ run }) => (run.mfu === null ? '–' : `${(100 * run.mfu).toFixed(0)} %`))],
+    [
+      'waited for data',
+      ...ofRuns(({ run: { dataSeconds, seconds } }) =>
+        dataSeconds === null ? '–' : `${((100 * dataSeconds) / seconds).toFixed(1)} %`,
+      ),
+    ],
     ['steps skipped', ...ofRuns(({ run }) => (run.skipped === 0 ? '–' : grouped(run.skipped)))],
     ['router entropy', ...ofRuns(({ run }) => meanOf(run.last?.routerEntropy, 2))],
   ];

@@ -52,7 +52,7 @@ function recipe(settings: RunSettings): string {
   ].join(' · ');
 }
 
-function figures({ evaluations, last, seconds, mfu, skipped }: Collected): string {
+function figures({ evaluations, last, seconds, dataSeconds, mfu, skipped }: Collected): string {
   const validation = evaluations.at(-1);
   const best = evaluations.findLast((evaluation) => evaluation.best);
   const items = [
@@ -64,6 +64,7 @@ function figures({ evaluations, last, seconds, mfu, skipped }: Collected): strin
     ['tokens', grouped(last?.tokens ?? 0)],
     ['tokens/s', last && seconds > 0 ? grouped(last.tokens / seconds) : '–'],
     ...(mfu === null ? [] : [['MFU', `${(100 * mfu).toFixed(0)} %`]]),
+    ...(dataSeconds === null ? [] : [['waited for data', `${((100 * dataSeconds) / seconds).toFixed(1)} %`]]),
     ...(skipped === 0 ? [] : [['steps skipped', grouped(skipped)]]),
   ];
   const cells = items.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);

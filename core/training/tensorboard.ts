@@ -118,6 +118,7 @@ function stepScalars(record: StepRecord, tokensPerStep: number): Message[] {
       'progress/epoch': record.epoch,
       'progress/tokens': record.tokens,
       'progress/mfu': record.mfu,
+      'progress/waited_for_data_ms': record.dataMilliseconds,
       'progress/tokens_per_second': (1000 * tokensPerStep) / record.milliseconds,
     }),
     ...record.expertLoad.flatMap((load, layer) =>
