@@ -178,6 +178,11 @@ export interface Kernels {
     I: number,
     O: number,
   ): void;
+  /**
+   * Copies w [groups,O,I] into the layout that products x·w[g]ᵀ run fastest from: kernels that get this very array as weights
+   * use the copy until the function that is returned is called. Meanwhile its values must not change. Results are the same.
+   */
+  holdWeights(w: FloatArray, groups: number, O: number, I: number): () => void;
   /** Per expert: dx [M,I] = dy·w[e]; dw[e] [O,I] += dyᵀ·x. */
   groupedLinearBackward(
     dx: FloatArray,

@@ -1,13 +1,14 @@
 // The model itself: its gradients by finite differences, its shapes, what it refuses.
 
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { GemmoeError } from '../core/errors.ts';
+import { bindKernels } from '../core/kernels.ts';
 import { type ModelConfig, parseModelConfig, ropeBase } from '../core/model/config.ts';
 import { activeParameters, totalParameters } from '../core/model/parameter-counts.ts';
 import { KvCache } from '../core/model/kv-cache.ts';
 import { PRESETS } from '../core/model/presets.ts';
 import { Transformer } from '../core/model/transformer.ts';
-import { referenceKernels } from './support/kernels.ts';
+import { backendNamed, referenceKernels, USABLE_BACKENDS } from './support/kernels.ts';
 import { BATCH, exampleBatch, expectModelGradients, LENGTH, modelOf, SMALL } from './support/small-model.ts';
 
 const kernels = referenceKernels();
@@ -52,6 +53,51 @@ test('gradients exist only after the first backward pass', () => {
   const { ids, targets } = exampleBatch(SMALL.vocabSize);
   model.forwardBackward(ids, targets, BATCH, LENGTH);
   expect(model.parameters.gradient.length).toBe(model.parameters.total);
+});
+
+describe.each(USABLE_BACKENDS)('weights that %s holds', (name) => {
+  const backend = backendNamed(name);
+  afterAll(() => backend.close());
+  const ids = Int32Array.from({ length: 2 * 9 }, (_, i) => (i * 7) % 11);
+
+  function modelAt(config: Partial<ModelConfig>): Transformer {
+    const model = new Transformer({ ...SMALL, hiddenSize: 24, expertWidth: 40, ...config }, bindKernels(backend));
+    model.initialise(3);
+    return model;
+  }
+
+  test.each<[string, Partial<ModelConfig>]>([
+    ['experts', {}],
+    ['a tied head', { tieEmbeddings: true }],
+    ['a dense model', { numExperts: 1, topK: 1 }],
+  ])('change no bit of the logits: %s', (_, config) => {
+    const model = modelAt(config);
+    const before = model.forward(ids, 2, 9).slice();
+    model.holdWeights();
+    model.holdWeights();
+    expect(model.forward(ids, 2, 9)).toEqual(before);
+    model.releaseWeights();
+    expect(model.forward(ids, 2, 9)).toEqual(before);
+  });
+
+  test('are let go of by training, by new weights and by the end of the backend', () => {
+    const [model, other] = [modelAt({}), modelAt({})];
+    model.holdWeights();
+    model.forwardBackward(ids, ids, 2, 9);
+    model.parameters.data.fill(0);
+    expect(model.forward(ids, 2, 9).every((value) => value === 0)).toBe(true);
+    other.holdWeights();
+    other.initialise(4);
+    const wanted = modelAt({});
+    wanted.initialise(4);
+    expect(other.forward(ids, 2, 9)).toEqual(wanted.forward(ids, 2, 9));
+    other.holdWeights();
+    const closing = backendNamed(name);
+    const last = new Transformer(SMALL, bindKernels(closing));
+    last.holdWeights();
+    closing.close();
+    expect(() => last.releaseWeights()).not.toThrow();
+  });
 });
 
 describe('a cache', () => {

@@ -67,6 +67,9 @@ export interface NativeBackend extends SameKernels {
     bOffset: number,
     ldb: number,
   ): number;
+  /** A number for `letGo`; 0 where nothing is held. */
+  hold(w: FloatArray, groups: number, n: number, k: number): number;
+  letGo(id: number): void;
   attention(
     out: FloatArray,
     logSumExp: FloatArray | null,

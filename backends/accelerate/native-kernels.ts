@@ -2,6 +2,7 @@
 // as much as a small kernel.
 
 import type { AttentionShape, Kernels, ProductKernels } from '../../core/kernels.ts';
+import type { FloatArray } from '../../core/tensor/dtype.ts';
 import { chooseExperts, router, routerBackward } from '../../core/ops/router.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
 import { PRECISIONS } from './options.ts';
@@ -97,8 +98,18 @@ export function bf16ProductsOf(
 export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & ProductKernels {
   const same = Object.fromEntries(SAME.map((name) => [name, native[name]])) as unknown as SameKernels;
   const hasBf16 = multipliesBf16(native);
+  // the copies are found by address: while one is kept, so is the array, and nothing else comes to stand there
+  const held = new Map<number, FloatArray>();
   return {
     ...same,
+    holdWeights(w, groups, O, I) {
+      const id = native.hold(w, groups, O, I);
+      if (id === 0) return () => {};
+      held.set(id, w);
+      return () => {
+        if (held.delete(id)) native.letGo(id);
+      };
+    },
     attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, shape) {
       native.attention(
         out,

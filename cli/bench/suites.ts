@@ -105,6 +105,7 @@ export function decodeRow(
 ): Row {
   const competitors = contenders.map((_, i) => {
     const model = models[i];
+    model.holdWeights();
     const context = Math.min(CONTEXT, model.config.maxSequenceLength - 1);
     const cache = new KvCache(model.config, batch, context + 1);
     model.forward(new Int32Array(batch * context), batch, context, { cache, logits: 'last' });

@@ -66,10 +66,11 @@ export function forwardFlops({ config, batch, length }: Workload): number {
   return (batch * length * trainingFlopsPerToken(config, length)) / 3;
 }
 
-/** Forward passes without gradients. */
+/** Forward passes without gradients, weights packed before. */
 export function forwardJob(workload: Workload, kernels: Kernels): Job {
   const { config, batch, length } = workload;
   const model = makeModel(config, kernels);
+  model.holdWeights();
   const ids = randomIds(batch * length, config.vocabSize);
   let logits: FloatArray = new Float32Array(0);
   return {

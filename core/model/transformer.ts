@@ -16,6 +16,7 @@ import { checkCache, checkDocumentStarts, checkIds, countTargets } from './check
 import { type ModelConfig, parseModelConfig } from './config.ts';
 import { Embedding } from './embedding.ts';
 import { Head } from './head.ts';
+import { holdWeights } from './held-weights.ts';
 import { initialiseParameters } from './initialise.ts';
 import type { KvCache } from './kv-cache.ts';
 import { expertLayers } from './layer-kinds.ts';
@@ -105,6 +106,7 @@ export class Transformer {
   private readonly blocks: readonly Block[];
   private readonly finalNorm: Norm;
   private readonly head: Head;
+  private release: (() => void) | undefined;
 
   /** A model of zero weights, allocated at their first use; fill them with `initialise` or from a file. */
   constructor(config: ModelConfig, kernels: Kernels, options: ModelOptions = {}) {
@@ -140,8 +142,22 @@ export class Transformer {
     return size.floats * (this.dtype === 'f32' ? 4 : 8) + size.ints * 4;
   }
 
+  /**
+   * Packs the weights for forward passes of few rows, at the price of a second copy of them. They must not be changed until
+   * `releaseWeights`; training lets go of them by itself. The logits are the same bits.
+   */
+  holdWeights(): void {
+    this.release ??= holdWeights(this.parameters, this.kernels, this.config.tieEmbeddings);
+  }
+
+  releaseWeights(): void {
+    this.release?.();
+    this.release = undefined;
+  }
+
   /** Random weights, the same for the same seed on every machine. */
   initialise(seed: number): void {
+    this.releaseWeights();
     initialiseParameters(this.parameters, this.kernels, this.config.numLayers, seed);
   }
 
@@ -184,6 +200,7 @@ export class Transformer {
     length: number,
     options: TrainingOptions = {},
   ): LossResult {
+    this.releaseWeights();
     checkIds(this.config, ids, batch, length, 0);
     const rows = batch * length;
     const tokens = countTargets(targets, rows, this.config.vocabSize);

@@ -33,6 +33,7 @@ export function portableKernels(gemm: Kernels['gemm'], native: Partial<Kernels>)
     gemm,
     ...makeLinear(gemm),
     ...makeGroupedLinear(gemm),
+    holdWeights: () => () => {}, // products read weights as they stand
     ...makeAttention(gemm),
     ...makeNewtonSchulz(gemm),
     ...{ embedding, embeddingBackward, add, rmsNorm, rmsNormBackward, rope, softmax, swiglu, swigluBackward },

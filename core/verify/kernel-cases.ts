@@ -212,6 +212,24 @@ function casesOf({ N, E, K, C, F, D, V }: Sizes): Record<Exclude<keyof Kernels, 
       kernels.linear(y, draw.normal(N * C), draw.normal(F * C), draw.normal(F), N, C, F, accumulate);
       return [y];
     }),
+    holdWeights: [1, E].map((groups) => (kernels, draw) => {
+      const w = draw.normal(groups * F * C);
+      const x = draw.normal(N * C);
+      const release = kernels.holdWeights(w, groups, F, C);
+      // few rows and all, one matrix and each group's
+      const outputs = [Math.min(N, 5), N].map((rows) => {
+        const y = draw.output(rows * F);
+        kernels.linear(y, x, w.subarray((groups - 1) * F * C), null, rows, C, F, false);
+        return y;
+      });
+      const grouped = draw.output(N * F);
+      kernels.groupedLinear(grouped, x, w, unevenOffsets(groups, N), groups, C, F);
+      release();
+      w.fill(0);
+      const after = draw.output(N * F);
+      kernels.linear(after, x, w, null, N, C, F, false);
+      return [...outputs, grouped, after];
+    }),
     linearBf16: [false, true].flatMap((accumulate) =>
       // few rows, as in decoding, and many
       [Math.min(N, 3), N].map((rows) => (kernels: Kernels, draw: Draw) => {

@@ -50,7 +50,7 @@ const PRODUCT_UNITS: Readonly<Record<string, number>> = { bf16: 2 ** -7, bf16x2:
 
 /** Kernels that multiply matrices in the precision of the backend. */
 const PRODUCTS: readonly KernelName[] = [
-  ...(['gemm', 'linear', 'linearBackward', 'groupedLinear', 'groupedLinearBackward'] as const),
+  ...(['gemm', 'linear', 'linearBackward', 'groupedLinear', 'groupedLinearBackward', 'holdWeights'] as const),
   ...([
     'linearBf16',
     'experts',

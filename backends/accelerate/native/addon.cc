@@ -59,6 +59,14 @@ KERNEL(pack) {
   return call.value(call.table().pack(call.context(), &product, packed));
 }
 
+/** hold(w, groups, n, k): the number that `letGo` takes; 0 where products read the weights as they stand. */
+KERNEL(hold) {
+  Call call(env, info, "holdWeights");
+  const long groups = call.size(1, "groups"), n = call.size(2, "O"), k = call.size(3, "I");
+  const float* w = call.floats(0, "w", double(groups) * n * k);
+  return call.ok() ? call.value(call.instance().hold(w, groups, n, k)) : nullptr;
+}
+
 KERNEL(linear) {
   Call call(env, info, "linear");
   const long N = call.size(4, "N"), I = call.size(5, "I"), O = call.size(6, "O");
@@ -827,7 +835,7 @@ struct Entry {
 
 #define ENTRY(name) {#name, name}
 const Entry KERNELS[] = {
-    ENTRY(packedLength), ENTRY(pack),
+    ENTRY(packedLength), ENTRY(pack),           ENTRY(hold),
     ENTRY(gemm),         ENTRY(linear),         ENTRY(linearBackward), ENTRY(groupedLinear),     ENTRY(groupedLinearBackward),
     ENTRY(embedding),    ENTRY(embeddingBackward), ENTRY(add),         ENTRY(rmsNorm),           ENTRY(rmsNormBackward),
     ENTRY(rope),         ENTRY(softmax),        ENTRY(swiglu),         ENTRY(swigluBackward),    ENTRY(attention),
@@ -855,6 +863,13 @@ Napi::Array stringsOf(Napi::Env env, const std::vector<std::string>& values) {
   Napi::Array array = Napi::Array::New(env, values.size());
   for (std::uint32_t i = 0; i < values.size(); i++) array.Set(i, values[i]);
   return array;
+}
+
+/** letGo(id): frees what `hold` packed; a closed instance holds nothing. */
+Napi::Value letGo(const Napi::CallbackInfo& info) {
+  Instance* instance = static_cast<Instance*>(info.Data());
+  if (!instance->closed) instance->release(info[0].As<Napi::Number>().DoubleValue());
+  return info.Env().Undefined();
 }
 
 Napi::Value close(const Napi::CallbackInfo& info) {
@@ -915,6 +930,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
     object.Set(entry.name, Napi::Value(env, function));
   }
   object.Set("close", Napi::Function::New(env, close, "close", instance));
+  object.Set("letGo", Napi::Function::New(env, letGo, "letGo", instance));
   object.Set("bytes", Napi::Function::New(env, bytes, "bytes", instance));
   object.Set("setPrecision", Napi::Function::New(env, setPrecision, "setPrecision", instance));
   object.Set("isa", table->name);

@@ -20,6 +20,7 @@ class Call {
   }
 
   bool ok() const { return ok_; }
+  Instance& instance() const { return *instance_; }
   Context* context() const { return &instance_->context; }
   const KernelTable& table() const { return *instance_->table; }
 

@@ -333,8 +333,27 @@ INLINE float* packScratch(Context* context, int part) { return scratch<float>(co
 
 namespace LEVEL {
 
+/** What `pack` made of a product's B where it is held; null where it is not. */
+static const void* heldPacked(const Context* context, const Product& g) {
+  if (g.bRow != 1 || g.bColumn != g.k || g.bHalf) return nullptr;
+  long low = 0, high = context->heldCount; // the last that begins at B or before
+  while (low < high) {
+    const long middle = (low + high) / 2;
+    if (context->held[middle].base <= g.b) low = middle + 1;
+    else high = middle;
+  }
+  if (low == 0) return nullptr;
+  const HeldWeights& held = context->held[low - 1];
+  const long elements = held.n * held.k, at = g.b - held.base;
+  if (held.n != g.n || held.k != g.k || held.precision != context->precision) return nullptr;
+  if (at >= held.groups * elements || at % elements != 0) return nullptr;
+  return held.packed + at / elements * held.bytes;
+}
+
 /** Columns [begin,end) of a product in the context's precision. */
-INLINE void productPart(Context* context, int part, const Product& g, Way way, long begin, long end) {
+INLINE void productPart(Context* context, int part, const Product& given, Way way, long begin, long end) {
+  Product g = given;
+  if (context->heldCount > 0 && way == WAY_PACKED && !g.packed) g.packed = heldPacked(context, g);
   if (context->precision != PRECISION_F32) return lowPrecisionColumns(context, part, g, way, begin, end);
   productColumns(g, way, begin, end, packScratch(context, part));
 }

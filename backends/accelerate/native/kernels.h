@@ -13,6 +13,15 @@ enum Slot { SLOT_PACK, SLOT_PACK_A, SLOT_SCORES, SLOT_KEYS, SLOT_VALUES, SLOT_GR
 /** cblas_sgemm. */
 typedef void (*SgemmFunction)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
 
+/** Matrices [groups][n,k] at `base` whose op(B) = Bᵀ is packed in `precision`, `bytes` for each. */
+struct HeldWeights {
+  const float* base;
+  long groups, n, k;
+  int precision;
+  const char* packed;
+  size_t bytes;
+};
+
 /** What kernels run in: threads, scratch memory, and how products are to be made. */
 struct Context {
   int threads;
@@ -26,6 +35,9 @@ struct Context {
   void (*run)(Context* context, void (*body)(void* argument, int part), void* argument, int parts);
   /** 64-byte aligned memory of a thread, its content undefined. */
   void* (*scratch)(Context* context, int part, int slot, size_t bytes);
+  /** In order of their addresses. */
+  const HeldWeights* held;
+  long heldCount;
 };
 
 /** C = alpha·op(A)·op(B) + beta·C; element (i,p) of op(A) is a[i·aRow + p·aColumn], likewise B, one stride of each being 1. */
