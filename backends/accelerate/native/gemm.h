@@ -121,20 +121,30 @@ constexpr long COPY_PANELS = 3;
 /** Floats between the rows of a copy of A: no power of two. */
 constexpr long COPY_STRIDE = KC + 16;
 
-/** Copies `rows` rows of op(A) for one pass: [rows][COPY_STRIDE], or [k][MR] where A is stored transposed. */
+/** Floats between the columns of a copy of a transposed A: whole vectors. */
+constexpr long COPY_WIDTH = (MR + W - 1) / W * W;
+
+constexpr long COPY_FLOATS = MR * COPY_STRIDE > KC * COPY_WIDTH ? MR * COPY_STRIDE : KC * COPY_WIDTH;
+
+/** Copies `rows` rows of op(A) for one pass: [rows][COPY_STRIDE], or [k][COPY_WIDTH] where A is stored transposed. */
 INLINE void copyBlock(float* copy, const float* a, long stride, bool unitK, long rows, long k) {
   if (unitK) {
-    for (long i = 0; i < rows; i++) memcpy(copy + i * COPY_STRIDE, a + i * stride, sizeof(float) * k);
+    for (long i = 0; i < rows; i++) {
+      forVectors(k, [&](long p, auto load, auto store) { store(copy + i * COPY_STRIDE + p, load(a + i * stride + p)); });
+    }
     return;
   }
   for (long p = 0; p < k; p++) {
-    for (long i = 0; i < rows; i++) copy[p * MR + i] = a[p * stride + i];
+    for (long i = 0; i < rows; i += W) {
+      const float* from = a + p * stride + i;
+      store(copy + p * COPY_WIDTH + i, rows - i >= W ? load(from) : loadPartial(from, rows - i));
+    }
   }
 }
 
 /**
  * Rows [0,m) of op(A) times the panels of [0,n): `panelOf(j)` gives the panel that starts at column j, and its stride. `copy`
- * has room for MR·COPY_STRIDE floats, or is null where A is near at hand.
+ * has room for COPY_FLOATS, or is null where A is near at hand.
  */
 template <class PanelOf>
 INLINE void tiles(const Product& g, Depth depth, long firstColumn, long endColumn, float* copy, PanelOf panelOf) {
@@ -150,7 +160,7 @@ INLINE void tiles(const Product& g, Depth depth, long firstColumn, long endColum
     if (copied) {
       copyBlock(copy, a, far, unitK, rows, depth.count);
       a = copy;
-      aStride = unitK ? COPY_STRIDE : MR;
+      aStride = unitK ? COPY_STRIDE : COPY_WIDTH;
     }
     for (long j = firstColumn; j < endColumn; j += NR) {
       const long columns = least(NR, endColumn - j);
@@ -275,7 +285,7 @@ INLINE Way wayOf(const Product& g) {
 INLINE const float* packedBlock(const Product& g, long p) { return (const float*)g.packed + p * roundUp(g.n, NR); }
 
 /** Packed panels, and behind them a copied block of A. */
-constexpr long PACK_FLOATS = KC * NC + MR * COPY_STRIDE;
+constexpr long PACK_FLOATS = KC * NC + COPY_FLOATS;
 
 /** Columns [begin,end) of a product on one thread; begin is a multiple of NR. `pack` holds PACK_FLOATS. */
 static void productColumns(const Product& g, Way way, long begin, long end, float* pack) {
