@@ -9,7 +9,7 @@ import type { Tokenizer } from '../core/data/tokenizer.ts';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { GemmoeError } from '../core/errors.ts';
-import { type LoadedModel, loadModel } from '../core/formats/hugging-face.ts';
+import { type LoadedModel, loadModel, readModelConfig } from '../core/formats/hugging-face.ts';
 import type { Kernels } from '../core/kernels.ts';
 import { loadPlugin } from '../core/load-plugin.ts';
 import type { Plugin } from '../core/plugin.ts';
@@ -51,12 +51,26 @@ export function openModel(
     throw new GemmoeError('usage', 'no model is named', 'name a model directory or a run folder: --model DIR');
   }
   const directory = modelDirectoryOf(resolve(context.cwd, model));
+  // before the weights, which may take minutes to read
+  const { config } = readModelConfig(directory);
+  const tokenizer = tokenizerOf(directory);
+  checkVocabulary(directory, config.vocabSize, tokenizer);
   const loaded = loadModel(directory, kernels, {
     weights: context.options.weights,
     onProgress: liveProgress(context, 'loading'),
   });
   context.terminal.clearLive();
-  return { ...loaded, directory, tokenizer: tokenizerOf(directory) };
+  return { ...loaded, directory, tokenizer };
+}
+
+/** @throws GemmoeError for a tokenizer with ids that the model has no rows for; fewer are usual, tables are padded */
+function checkVocabulary(directory: string, rows: number, tokenizer: Tokenizer | undefined): void {
+  if (!tokenizer || tokenizer.vocabSize <= rows) return;
+  throw new GemmoeError(
+    'bad-data',
+    `${join(directory, 'tokenizer.json')} has ${tokenizer.vocabSize} ids, vocab_size in config.json is only ${rows}`,
+    'use the tokenizer.json that belongs to the model',
+  );
 }
 
 /** The tokenizer of a model directory; undefined where it has none. */

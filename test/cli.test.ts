@@ -472,6 +472,29 @@ test('backends are listed with what they are bound to', async () => {
   expect(reference).toMatchObject({ usable: true, native: ['gemm'], bound: { threads: 1 } });
 });
 
+describe('a tokenizer with more ids than the model has rows', () => {
+  const folder = join(scratch, 'long-tokenizer');
+
+  beforeAll(async () => {
+    expect((await gemmoe(['init', folder, '--preset', 'tiny', '--tokenizer', 'byte'])).code).toBe(0);
+    const path = join(folder, 'tokenizer.json');
+    const tokenizer = readJson<{ added_tokens: object[] }>(path);
+    const marker = { content: '<far>', special: true, single_word: false, lstrip: false, rstrip: false };
+    tokenizer.added_tokens.push({ ...marker, normalized: false, id: 300 });
+    writeFileSync(path, JSON.stringify(tokenizer));
+  });
+
+  test.each([['generate', '--prompt', 'no such id in it'], ['evaluate', '--data', text], ['chat']])(
+    'is refused by %s before weights are read, with both numbers',
+    async (...args) => {
+      rmSync(join(folder, 'model.safetensors'), { force: true });
+      const { code, err } = await gemmoe([...args, '--model', folder, '--backend', 'reference']);
+      expect(code).toBe(1);
+      expect(err).toMatch(/long-tokenizer\/tokenizer\.json has 301 ids, vocab_size in config\.json is only 257\n/);
+    },
+  );
+});
+
 describe('training only a part', () => {
   const weightsOf = (folder: string) => openSafetensors(join(folder, 'model', 'model.safetensors'));
 
