@@ -48,6 +48,7 @@ export const generate: Command = {
     'ignoreEos',
     'overflow',
     'weights',
+    'adapter',
     'backend',
     'plugin',
   ],

@@ -141,7 +141,8 @@ export class Trainer {
     );
     const loss = lossSum / tokens;
     const { parameters, kernels } = this.model;
-    const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient)) / lossScale;
+    const gradients = this.optimizer.gradients?.() ?? parameters.gradient;
+    const gradientNorm = Math.sqrt(kernels.sumOfSquares(gradients)) / lossScale;
     const overflowed = !Number.isFinite(loss) || !Number.isFinite(gradientNorm);
     if (overflowed && !this.scaler) {
       parameters.gradient.fill(0);
