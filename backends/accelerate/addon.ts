@@ -39,6 +39,12 @@ export type SameKernels = Pick<
   | 'roundToF16'
   | 'zLoss'
   | 'linearBf16'
+  | 'scale'
+  | 'clamp'
+  | 'clampBackward'
+  | 'layerNorm'
+  | 'layerNormBackward'
+  | 'ropeInterleaved'
   | 'embeddingBf16'
   | 'muonMomentum'
   | 'muonUpdate'
@@ -106,6 +112,7 @@ export interface NativeBackend extends SameKernels {
     E: number,
     K: number,
     renormalise: boolean,
+    smallestSum: number,
   ): void;
   routerBackward(
     dLogits: FloatArray,
@@ -118,6 +125,7 @@ export interface NativeBackend extends SameKernels {
     E: number,
     K: number,
     renormalise: boolean,
+    smallestSum: number,
   ): void;
   chooseExperts(
     weights: FloatArray,
@@ -128,6 +136,27 @@ export interface NativeBackend extends SameKernels {
     E: number,
     K: number,
     renormalise: boolean,
+    smallestSum: number,
+  ): void;
+  sparseMixer(
+    probabilities: FloatArray,
+    weights: FloatArray,
+    experts: Int32Array,
+    logits: FloatArray,
+    N: number,
+    E: number,
+    jitter: number,
+  ): void;
+  sparseMixerBackward(
+    dLogits: FloatArray,
+    dWeights: FloatArray,
+    dProbabilities: FloatArray | null,
+    probabilities: FloatArray,
+    logits: FloatArray,
+    experts: Int32Array,
+    N: number,
+    E: number,
+    jitter: number,
   ): void;
   adafactor(
     p: FloatArray,

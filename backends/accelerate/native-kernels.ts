@@ -3,7 +3,6 @@
 
 import type { AttentionShape, Kernels, ProductKernels } from '../../core/kernels.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
-import { chooseExperts, router, routerBackward } from '../../core/ops/router.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
 import { PRECISIONS } from './options.ts';
 
@@ -36,6 +35,12 @@ const SAME: readonly (keyof SameKernels)[] = [
   'roundToF16',
   'zLoss',
   'linearBf16',
+  'scale',
+  'clamp',
+  'clampBackward',
+  'layerNorm',
+  'layerNormBackward',
+  'ropeInterleaved',
   'embeddingBf16',
   'muonMomentum',
   'muonUpdate',
@@ -144,23 +149,43 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
         shape.firstKeys ?? null,
       );
     },
-    router(probabilities, weights, experts, logits, N, options) {
-      if (options.smallestSum !== undefined) return router(probabilities, weights, experts, logits, N, options);
-      const { numExperts, topK, renormalise } = options;
-      native.router(probabilities, weights, experts, logits, N, numExperts, topK, renormalise);
+    router(probabilities, weights, experts, logits, N, { numExperts: E, topK: K, renormalise, smallestSum = 0 }) {
+      native.router(probabilities, weights, experts, logits, N, E, K, renormalise, smallestSum);
     },
     routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, options) {
-      if (options.smallestSum !== undefined) {
-        const given = [dProbabilities, probabilities, weights, experts, N, options] as const;
-        return routerBackward(dLogits, dWeights, ...given);
-      }
-      const { numExperts: E, topK: K, renormalise } = options;
-      native.routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, E, K, renormalise);
+      const { numExperts: E, topK: K, renormalise, smallestSum = 0 } = options;
+      native.routerBackward(
+        dLogits,
+        dWeights,
+        dProbabilities,
+        probabilities,
+        weights,
+        experts,
+        N,
+        E,
+        K,
+        renormalise,
+        smallestSum,
+      );
     },
-    chooseExperts(weights, experts, probabilities, bias, N, options) {
-      const { numExperts, topK, renormalise, smallestSum } = options;
-      if (smallestSum !== undefined) return chooseExperts(weights, experts, probabilities, bias, N, options);
-      native.chooseExperts(weights, experts, probabilities, bias, N, numExperts, topK, renormalise);
+    chooseExperts(weights, experts, probabilities, bias, N, { numExperts: E, topK: K, renormalise, smallestSum = 0 }) {
+      native.chooseExperts(weights, experts, probabilities, bias, N, E, K, renormalise, smallestSum);
+    },
+    sparseMixer(probabilities, weights, experts, logits, N, { numExperts, jitter }) {
+      native.sparseMixer(probabilities, weights, experts, logits, N, numExperts, jitter);
+    },
+    sparseMixerBackward(dLogits, dWeights, dProbabilities, probabilities, logits, experts, N, { numExperts, jitter }) {
+      native.sparseMixerBackward(
+        dLogits,
+        dWeights,
+        dProbabilities,
+        probabilities,
+        logits,
+        experts,
+        N,
+        numExperts,
+        jitter,
+      );
     },
     adafactor(p, g, row, rowOffset, column, columnOffset, offset, rows, columns, o) {
       const rates = [o.learningRate, o.step, o.decayRate, o.eps1, o.eps2, o.clip];

@@ -209,8 +209,9 @@ KERNEL(rmsNormBackward) {
   return nullptr;
 }
 
-KERNEL(rope) {
-  Call call(env, info, "rope");
+/** Both ropes take the same arguments. */
+Values ropeOf(napi_env env, napi_callback_info info, const char* name, decltype(KernelTable::rope) KernelTable::* kernel) {
+  Call call(env, info, name);
   const long offset = call.offset(1, "offset"), stride = call.size(2, "stride");
   const long N = call.size(6, "N"), heads = call.size(7, "heads"), D = call.size(8, "D");
   const double width = double(heads) * D, half = std::floor(D / 2.0);
@@ -221,7 +222,99 @@ KERNEL(rope) {
   const std::int32_t* positions = call.ints(5, "positions", N);
   call.within(positions, N, "positions", rows);
   const bool inverse = call.flag(9, "inverse");
-  if (call.ok()) call.table().rope(call.context(), x + offset, stride, cosines, sines, positions, N, heads, D, inverse);
+  if (call.ok()) (call.table().*kernel)(call.context(), x + offset, stride, cosines, sines, positions, N, heads, D, inverse);
+  return nullptr;
+}
+
+KERNEL(rope) { return ropeOf(env, info, "rope", &KernelTable::rope); }
+KERNEL(ropeInterleaved) { return ropeOf(env, info, "ropeInterleaved", &KernelTable::ropeInterleaved); }
+
+KERNEL(scale) {
+  Call call(env, info, "scale");
+  const long count = call.offset(3, "count");
+  float* y = call.floats(0, "y", double(count));
+  const float* x = call.floats(1, "x", double(count));
+  const float factor = static_cast<float>(call.number(2, "factor"));
+  if (call.ok()) call.table().scale(call.context(), y, x, factor, count);
+  return nullptr;
+}
+
+KERNEL(clamp) {
+  Call call(env, info, "clamp");
+  const long count = call.offset(3, "count");
+  float* y = call.floats(0, "y", double(count));
+  const float* x = call.floats(1, "x", double(count));
+  const float limit = static_cast<float>(call.number(2, "limit"));
+  if (call.ok()) call.table().clamp(call.context(), y, x, limit, count);
+  return nullptr;
+}
+
+KERNEL(clampBackward) {
+  Call call(env, info, "clampBackward");
+  const long count = call.offset(4, "count");
+  float* dx = call.floats(0, "dx", double(count));
+  const float* dy = call.floats(1, "dy", double(count));
+  const float* x = call.floats(2, "x", double(count));
+  const float limit = static_cast<float>(call.number(3, "limit"));
+  if (call.ok()) call.table().clampBackward(call.context(), dx, dy, x, limit, count);
+  return nullptr;
+}
+
+KERNEL(layerNorm) {
+  Call call(env, info, "layerNorm");
+  const long N = call.size(6, "N"), C = call.size(7, "C");
+  float* y = call.floats(0, "y", double(N) * C);
+  float* mean = call.floats(1, "mean", N);
+  float* rstd = call.floats(2, "rstd", N);
+  const float* x = call.floats(3, "x", double(N) * C);
+  const float* gamma = call.floats(4, "gamma", C);
+  const float* beta = call.floats(5, "beta", C);
+  const float eps = static_cast<float>(call.number(8, "eps"));
+  if (call.ok()) call.table().layerNorm(call.context(), y, mean, rstd, x, gamma, beta, N, C, eps);
+  return nullptr;
+}
+
+KERNEL(layerNormBackward) {
+  Call call(env, info, "layerNormBackward");
+  const long N = call.size(8, "N"), C = call.size(9, "C");
+  float* dx = call.floats(0, "dx", double(N) * C);
+  float* dGamma = call.floats(1, "dGamma", C);
+  float* dBeta = call.floats(2, "dBeta", C);
+  const float* dy = call.floats(3, "dy", double(N) * C);
+  const float* x = call.floats(4, "x", double(N) * C);
+  const float* gamma = call.floats(5, "gamma", C);
+  const float* mean = call.floats(6, "mean", N);
+  const float* rstd = call.floats(7, "rstd", N);
+  if (call.ok()) call.table().layerNormBackward(call.context(), dx, dGamma, dBeta, dy, x, gamma, mean, rstd, N, C);
+  return nullptr;
+}
+
+KERNEL(sparseMixer) {
+  Call call(env, info, "sparseMixer");
+  const long N = call.size(4, "N"), E = call.size(5, "numExperts", 2);
+  float* probabilities = call.floats(0, "probabilities", double(N) * E);
+  float* weights = call.floats(1, "weights", 2.0 * N);
+  std::int32_t* experts = call.ints(2, "experts", 2.0 * N);
+  const float* logits = call.floats(3, "logits", double(N) * E);
+  const float jitter = static_cast<float>(call.number(6, "jitter"));
+  if (call.ok()) call.table().sparseMixer(call.context(), probabilities, weights, experts, logits, N, E, jitter);
+  return nullptr;
+}
+
+KERNEL(sparseMixerBackward) {
+  Call call(env, info, "sparseMixerBackward");
+  const long N = call.size(6, "N"), E = call.size(7, "numExperts", 2);
+  float* dLogits = call.floats(0, "dLogits", double(N) * E);
+  const float* dWeights = call.floats(1, "dWeights", 2.0 * N);
+  const float* dProbabilities = call.floatsOrNull(2, "dProbabilities", E);
+  const float* probabilities = call.floats(3, "probabilities", double(N) * E);
+  const float* logits = call.floats(4, "logits", double(N) * E);
+  const std::int32_t* experts = call.ints(5, "experts", 2.0 * N);
+  call.within(experts, 2.0 * N, "experts", E);
+  const float jitter = static_cast<float>(call.number(8, "jitter"));
+  if (call.ok()) {
+    call.table().sparseMixerBackward(call.context(), dLogits, dWeights, dProbabilities, probabilities, logits, experts, N, E, jitter);
+  }
   return nullptr;
 }
 
@@ -339,8 +432,9 @@ KERNEL(router) {
   std::int32_t* experts = call.ints(2, "experts", double(N) * K);
   const float* logits = call.floats(3, "logits", double(N) * E);
   const bool renormalise = call.flag(7, "renormalise");
+  const float smallestSum = static_cast<float>(call.number(8, "smallestSum"));
   call.check(K <= E, "topK is larger than numExperts");
-  if (call.ok()) call.table().router(call.context(), probabilities, weights, experts, logits, N, E, K, renormalise);
+  if (call.ok()) call.table().router(call.context(), probabilities, weights, experts, logits, N, E, K, renormalise, smallestSum);
   return nullptr;
 }
 
@@ -355,9 +449,10 @@ KERNEL(routerBackward) {
   const std::int32_t* experts = call.ints(5, "experts", double(N) * K);
   call.within(experts, double(N) * K, "experts", E);
   const bool renormalise = call.flag(9, "renormalise");
+  const float smallestSum = static_cast<float>(call.number(10, "smallestSum"));
   if (call.ok()) {
     call.table().routerBackward(call.context(), dLogits, dWeights, dProbabilities, probabilities, weights, experts, N, E, K,
-                                renormalise);
+                                renormalise, smallestSum);
   }
   return nullptr;
 }
@@ -692,8 +787,11 @@ KERNEL(chooseExperts) {
   const float* probabilities = call.floats(2, "probabilities", double(N) * E);
   const float* bias = call.floats(3, "bias", E);
   const bool renormalise = call.flag(7, "renormalise");
+  const float smallestSum = static_cast<float>(call.number(8, "smallestSum"));
   call.check(K <= E, "topK is larger than numExperts");
-  if (call.ok()) call.table().chooseExperts(call.context(), weights, experts, probabilities, bias, N, E, K, renormalise);
+  if (call.ok()) {
+    call.table().chooseExperts(call.context(), weights, experts, probabilities, bias, N, E, K, renormalise, smallestSum);
+  }
   return nullptr;
 }
 
@@ -846,6 +944,8 @@ const Entry KERNELS[] = {
     ENTRY(fromBf16),     ENTRY(toF16),          ENTRY(fromF16),        ENTRY(fillNormal),        ENTRY(exponential),
     ENTRY(adam),         ENTRY(adafactor),      ENTRY(scheduleFree),   ENTRY(roundToBf16),       ENTRY(roundToF16),
     ENTRY(chooseExperts), ENTRY(zLoss),          ENTRY(linearBf16),     ENTRY(embeddingBf16),     ENTRY(expertsBf16),
+    ENTRY(scale),        ENTRY(clamp),          ENTRY(clampBackward),  ENTRY(layerNorm),         ENTRY(layerNormBackward),
+    ENTRY(ropeInterleaved), ENTRY(sparseMixer), ENTRY(sparseMixerBackward),
 };
 
 /** The instances of one environment. */

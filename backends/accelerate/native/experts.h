@@ -20,34 +20,35 @@ INLINE void chooseLargest(int32_t* chosen, const Score* p, long E, long K) {
 }
 
 /** weights [K] of the chosen ones. */
-INLINE void weigh(float* w, const int32_t* chosen, const float* p, long K, int renormalise) {
+INLINE void weigh(float* w, const int32_t* chosen, const float* p, long K, int renormalise, float smallestSum) {
   float total = 0;
   for (long k = 0; k < K; k++) total += p[chosen[k]];
+  if (total < smallestSum) total = smallestSum;
   for (long k = 0; k < K; k++) w[k] = renormalise ? p[chosen[k]] / total : p[chosen[k]];
 }
 
 static void router(Context* context, float* probabilities, float* weights, int32_t* experts, const float* logits, long N, long E,
-                   long K, int renormalise) {
+                   long K, int renormalise, float smallestSum) {
   parallelRows(context, N, N * E * (4 + K), [=](long begin, long end, int) {
     for (long n = begin; n < end; n++) {
       float* p = probabilities + n * E;
       int32_t* chosen = experts + n * K;
       softmaxRow(p, logits + n * E, E);
       chooseLargest(chosen, p, E, K);
-      weigh(weights + n * K, chosen, p, K, renormalise);
+      weigh(weights + n * K, chosen, p, K, renormalise, smallestSum);
     }
   });
 }
 
 static void chooseExperts(Context* context, float* weights, int32_t* experts, const float* probabilities, const float* bias, long N,
-                          long E, long K, int renormalise) {
+                          long E, long K, int renormalise, float smallestSum) {
   parallelRows(context, N, N * E * (2 + K), [=](long begin, long end, int part) {
     double* scores = scratch<double>(context, part, SLOT_SCORES, E); // in float32, sums that differ would tie
     for (long n = begin; n < end; n++) {
       const float* p = probabilities + n * E;
       for (long e = 0; e < E; e++) scores[e] = (double)p[e] + (double)bias[e];
       chooseLargest(experts + n * K, scores, E, K);
-      weigh(weights + n * K, experts + n * K, p, K, renormalise);
+      weigh(weights + n * K, experts + n * K, p, K, renormalise, smallestSum);
     }
   });
 }
@@ -75,7 +76,7 @@ static double zLoss(Context* context, float* dLogits, const float* logits, long 
 
 static void routerBackward(Context* context, float* dLogits, const float* dWeights, const float* dProbabilities,
                            const float* probabilities, const float* weights, const int32_t* experts, long N, long E, long K,
-                           int renormalise) {
+                           int renormalise, float smallestSum) {
   parallelRows(context, N, N * (3 * E + 3 * K), [=](long begin, long end, int) {
     for (long n = begin; n < end; n++) {
       const float *p = probabilities + n * E, *w = weights + n * K, *dw = dWeights + n * K;
@@ -87,6 +88,7 @@ static void routerBackward(Context* context, float* dLogits, const float* dWeigh
           total += p[chosen[k]];
           mean += dw[k] * w[k];
         }
+        if (total < smallestSum) total = smallestSum, mean = 0; // divided by a constant
       }
       float* d = dLogits + n * E; // holds dp until the last loop
       for (long e = 0; e < E; e++) d[e] = dProbabilities ? dProbabilities[e] : 0;

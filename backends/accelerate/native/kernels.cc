@@ -9,6 +9,7 @@
 #include "newton-schulz.h"
 #include "optimizers.h"
 #include "rows.h"
+#include "sparse-mixer.h"
 
 #define TEXT(x) #x
 #define NAME(x) TEXT(x)
@@ -53,7 +54,9 @@ const KernelTable table = {
     sgd,            lion,            adam,           adafactor,      scheduleFree,    muonMomentum,   newtonSchulz,   muonNormalise,
     muonUpdate,     toBf16,          fromBf16,       toF16,          fromF16,
     fillNormal,     roundBf16,       roundF16,       chooseExperts,  zLoss,
-    linearBf16,     embeddingBf16,   expertsBf16,    exponentialOf,
+    linearBf16,     embeddingBf16,   expertsBf16,    scale,          clamp,
+    clampBackward,  layerNorm,       layerNormBackward, ropeInterleaved, sparseMixer,
+    sparseMixerBackward, exponentialOf,
 };
 
 } // namespace LEVEL

@@ -125,10 +125,10 @@ struct KernelTable {
   void (*attentionBackward)(Context*, float* dq, float* dk, float* dv, const float* dOut, const float* out,
                             const float* logSumExp, const float* q, const float* k, const float* v, const AttentionShape*);
   void (*router)(Context*, float* probabilities, float* weights, int32_t* experts, const float* logits, long N, long E, long K,
-                 int renormalise);
+                 int renormalise, float smallestSum);
   void (*routerBackward)(Context*, float* dLogits, const float* dWeights, const float* dProbabilities,
                          const float* probabilities, const float* weights, const int32_t* experts, long N, long E, long K,
-                         int renormalise);
+                         int renormalise, float smallestSum);
   void (*gather)(Context*, float* y, const float* x, const int32_t* rows, long M, long C);
   void (*gatherBackward)(Context*, float* dx, const float* dy, const int32_t* slots, long N, long K, long C);
   void (*combine)(Context*, float* y, const float* x, const float* weights, const int32_t* slots, long N, long K, long C);
@@ -164,12 +164,25 @@ struct KernelTable {
   void (*roundToBf16)(Context*, float* out, const float* x, long count);
   void (*roundToF16)(Context*, float* out, const float* x, long count);
   void (*chooseExperts)(Context*, float* weights, int32_t* experts, const float* probabilities, const float* bias, long N, long E,
-                        long K, int renormalise);
+                        long K, int renormalise, float smallestSum);
   double (*zLoss)(Context*, float* dLogits, const float* logits, long N, long E, float scale);
   void (*linearBf16)(Context*, float* y, const float* x, const uint16_t* w, const float* b, long N, long I, long O, int accumulate);
   void (*embeddingBf16)(Context*, float* y, const uint16_t* table, const int32_t* ids, long N, long C);
   void (*expertsBf16)(Context*, float* y, const ExpertsBuffers* saved, const float* x, const uint16_t* wGateUp, const uint16_t* wDown,
                       const float* weights, const int32_t* offsets, const int32_t* rows, const int32_t* slots, const ExpertsShape*);
+  void (*scale)(Context*, float* y, const float* x, float factor, long count);
+  void (*clamp)(Context*, float* y, const float* x, float limit, long count);
+  void (*clampBackward)(Context*, float* dx, const float* dy, const float* x, float limit, long count);
+  void (*layerNorm)(Context*, float* y, float* mean, float* rstd, const float* x, const float* gamma, const float* beta, long N,
+                    long C, float eps);
+  void (*layerNormBackward)(Context*, float* dx, float* dGamma, float* dBeta, const float* dy, const float* x, const float* gamma,
+                            const float* mean, const float* rstd, long N, long C);
+  void (*ropeInterleaved)(Context*, float* x, long stride, const float* cosines, const float* sines, const int32_t* positions,
+                          long N, long heads, long D, int inverse);
+  void (*sparseMixer)(Context*, float* probabilities, float* weights, int32_t* experts, const float* logits, long N, long E,
+                      float jitter);
+  void (*sparseMixerBackward)(Context*, float* dLogits, const float* dWeights, const float* dProbabilities,
+                              const float* probabilities, const float* logits, const int32_t* experts, long N, long E, float jitter);
   /** y = e^x. */
   void (*exponential)(Context*, float* y, const float* x, long count);
 };

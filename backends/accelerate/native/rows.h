@@ -45,6 +45,65 @@ static void add(Context* context, float* y, const float* x, long count) {
   });
 }
 
+/** y[i] = body(x[i]), element by element. */
+template <class Body>
+static void elementwise(Context* context, float* y, const float* x, long count, Body body) {
+  const int parts = partsFor(context, count);
+  parallel(context, parts, [=](int part) {
+    const Range range = rangeOf(count, W, part, parts);
+    forVectors(range.end - range.begin, [&](long i, auto load, auto store) {
+      store(y + range.begin + i, body(load(x + range.begin + i)));
+    });
+  });
+}
+
+static void scale(Context* context, float* y, const float* x, float factor, long count) {
+  elementwise(context, y, x, count, [=](vf v) { return v * factor; });
+}
+
+static void clamp(Context* context, float* y, const float* x, float limit, long count) {
+  elementwise(context, y, x, count, [=](vf v) {
+    const vf high = splat(limit), low = splat(-limit);
+    return v > high ? high : v < low ? low : v; // NaN stays
+  });
+}
+
+static void clampBackward(Context* context, float* dx, const float* dy, const float* x, float limit, long count) {
+  const int parts = partsFor(context, count);
+  parallel(context, parts, [=](int part) {
+    const Range range = rangeOf(count, W, part, parts);
+    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
+      const long i = range.begin + offset;
+      const vf v = load(x + i), d = load(dy + i);
+      store(dx + i, v > splat(limit) ? vf{} : v < splat(-limit) ? vf{} : d);
+    });
+  });
+}
+
+static void layerNorm(Context* context, float* y, float* mean, float* rstd, const float* x, const float* gamma, const float* beta,
+                      long N, long C, float eps) {
+  parallelRows(context, N, 2 * N * C, [=](long begin, long end, int) {
+    for (long n = begin; n < end; n++) {
+      const float* from = x + n * C;
+      vf total{}, squares{};
+      forVectors(C, [&](long i, auto load, auto) { total += load(from + i); });
+      const float middle = sum(total) / (float)C;
+      // lanes beyond the row are filled with the mean, which adds nothing
+      forVectors(C, [&](long i, auto load, auto) {
+        const vf centred = load(from + i, middle) - middle;
+        squares += centred * centred;
+      });
+      const float r = 1.0f / sqrtf(sum(squares) / (float)C + eps);
+      mean[n] = middle;
+      rstd[n] = r;
+      float* to = y + n * C;
+      forVectors(C, [&](long i, auto load, auto store) {
+        store(to + i, (load(from + i) - middle) * r * load(gamma + i) + load(beta + i));
+      });
+    }
+  });
+}
+
 static void rmsNorm(Context* context, float* y, float* rstd, const float* x, const float* gamma, long N, long C, float eps) {
   parallelRows(context, N, N * C, [=](long begin, long end, int) {
     for (long n = begin; n < end; n++) {
@@ -97,6 +156,66 @@ static void rmsNormBackward(Context* context, float* dx, float* dGamma, const fl
         for (long n = first; n < last; n++) total += load(dy + n * C + c) * load(x + n * C + c) * rstd[n];
         store(dGamma + c, load(dGamma + c) + total);
       });
+    }
+  });
+}
+
+static void layerNormBackward(Context* context, float* dx, float* dGamma, float* dBeta, const float* dy, const float* x,
+                              const float* gamma, const float* mean, const float* rstd, long N, long C) {
+  parallelRows(context, N, 3 * N * C, [=](long begin, long end, int) {
+    for (long n = begin; n < end; n++) {
+      const float *from = x + n * C, *d = dy + n * C;
+      const float middle = mean[n], r = rstd[n];
+      vf total{}, dot{};
+      forVectors(C, [&](long i, auto load, auto) {
+        const vf g = load(d + i) * load(gamma + i); // 0 beyond the row
+        total += g;
+        dot += g * (load(from + i) - middle);
+      });
+      const float meanOfG = sum(total) / (float)C, meanOfDot = sum(dot) * r * r / (float)C;
+      float* to = dx + n * C;
+      forVectors(C, [&](long i, auto load, auto store) {
+        const vf g = load(d + i) * load(gamma + i);
+        store(to + i, load(to + i) + r * (g - meanOfG - (load(from + i) - middle) * meanOfDot));
+      });
+    }
+  });
+  const int parts = (int)most(1, least(partsFor(context, 2 * N * C), (C + W - 1) / W));
+  parallel(context, parts, [=](int part) {
+    const Range columns = rangeOf(C, W, part, parts);
+    for (long first = 0; first < N; first += ROW_BLOCK) {
+      const long last = least(N, first + ROW_BLOCK);
+      forVectors(columns.end - columns.begin, [&](long i, auto load, auto store) {
+        const long c = columns.begin + i;
+        vf forGamma{}, forBeta{};
+        for (long n = first; n < last; n++) {
+          const vf d = load(dy + n * C + c);
+          forGamma += d * (load(x + n * C + c) - mean[n]) * rstd[n];
+          forBeta += d;
+        }
+        store(dGamma + c, load(dGamma + c) + forGamma);
+        store(dBeta + c, load(dBeta + c) + forBeta);
+      });
+    }
+  });
+}
+
+/** Pairs of neighbours. */
+static void ropeInterleaved(Context* context, float* x, long stride, const float* cosines, const float* sines,
+                            const int32_t* positions, long N, long heads, long D, int inverse) {
+  const long half = D / 2;
+  const float sign = inverse ? -1.0f : 1.0f;
+  parallelRows(context, N, N * heads * D, [=](long begin, long end, int) {
+    for (long n = begin; n < end; n++) {
+      const float *c = cosines + positions[n] * half, *s = sines + positions[n] * half;
+      for (long h = 0; h < heads; h++) {
+        float* pair = x + n * stride + h * D;
+        for (long i = 0; i < half; i++, pair += 2) {
+          const float a = pair[0], b = pair[1], sine = sign * s[i];
+          pair[0] = a * c[i] - b * sine;
+          pair[1] = b * c[i] + a * sine;
+        }
+      }
     }
   });
 }
