@@ -191,21 +191,6 @@ const TRAINING = {
   fromRate: number(rate.default(1e-6), 'learning rate that a sweep begins with'),
   toRate: number(rate.default(10), 'learning rate that it ends with, if the loss has not exploded before'),
   optimizer: text(string.default('adamw'), 'NAME[:KEY=VALUE,…]', 'optimizer, see `gemmoe plugins`'),
-  loraRank: number(
-    size.optional(),
-    'train low-rank adapters (LoRA) of this rank in place of the weights; with --init-from',
-    'none',
-  ),
-  loraAlpha: number(z.number().positive().optional(), 'adapters count alpha / rank times', 'twice the rank'),
-  loraTargets: {
-    kind: 'list',
-    schema: z.array(string).default([]),
-    value: 'TARGET',
-    defaultText: 'attention',
-    description:
-      'linear layers with adapters: attention, expert, router, head, q_proj, or a name with *; may be repeated',
-  },
-  adapter: text(string.optional(), 'DIR', 'merge this adapter (LoRA, as PEFT saves it) into the weights'),
   trainOnly: {
     kind: 'list',
     schema: z.array(string).default([]),

@@ -9,7 +9,6 @@ import type { Tokenizer } from '../core/data/tokenizer.ts';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { GemmoeError } from '../core/errors.ts';
-import { loadAdapter } from '../core/formats/adapter.ts';
 import { type LoadedModel, loadModel, readModelConfig } from '../core/formats/hugging-face.ts';
 import type { Kernels } from '../core/kernels.ts';
 import { loadPlugin } from '../core/load-plugin.ts';
@@ -61,8 +60,6 @@ export function openModel(
     onProgress: liveProgress(context, 'loading'),
   });
   context.terminal.clearLive();
-  const { adapter } = context.options;
-  if (adapter !== undefined) loadAdapter(adapterDirectoryOf(resolve(context.cwd, adapter)), loaded.model).merge();
   return { ...loaded, directory, tokenizer };
 }
 
@@ -74,12 +71,6 @@ function checkVocabulary(directory: string, rows: number, tokenizer: Tokenizer |
     `${join(directory, 'tokenizer.json')} has ${tokenizer.vocabSize} ids, vocab_size in config.json is only ${rows}`,
     'use the tokenizer.json that belongs to the model',
   );
-}
-
-/** An adapter's directory, or that of a run that trained one. */
-export function adapterDirectoryOf(path: string): string {
-  const ofRun = join(path, 'adapter');
-  return existsSync(join(ofRun, 'adapter_config.json')) ? ofRun : path;
 }
 
 /** The tokenizer of a model directory; undefined where it has none. */

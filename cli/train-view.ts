@@ -167,7 +167,6 @@ export function planLines(plan: RunPlan): string[] {
   const { parameters, memory, backend } = plan;
   const rows = [
     ['model', `${grouped(parameters.total)} parameters, ${grouped(parameters.active)} active`],
-    ...(parameters.adapters === null ? [] : [['trained', `${grouped(parameters.adapters)} parameters, in adapters`]]),
     ['memory', `${bytes(memory.total)}: weights ${bytes(memory.weights)}, gradients ${bytes(memory.gradients)},`],
     [
       '',

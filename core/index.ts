@@ -16,7 +16,6 @@ export type { TokenSource } from './data/source.ts';
 export type { Tokenizer } from './data/tokenizer.ts';
 export { loadTokenizer } from './data/tokenizers.ts';
 export { GemmoeError, type ErrorCode } from './errors.ts';
-export { createAdapter, loadAdapter, mergeDirectory, saveAdapter } from './formats/adapter.ts';
 export { convertDirectory, type ConvertOptions, type ConvertSummary } from './formats/convert.ts';
 export { exportGguf, type GgufExportOptions, type GgufSummary } from './formats/gguf/export.ts';
 export { openGguf } from './formats/gguf/read-gguf.ts';
@@ -46,7 +45,6 @@ export {
 export { loadPlugin } from './load-plugin.ts';
 export { type ModelConfig, parseModelConfig } from './model/config.ts';
 export { activeParameters, totalParameters } from './model/parameter-counts.ts';
-export { LoraAdapter, type LoraOptions } from './model/lora.ts';
 export { type Matrices, matricesOf } from './model/matrices.ts';
 export { KvCache } from './model/kv-cache.ts';
 export type { Parameter, ParameterStore } from './model/parameters.ts';

@@ -90,11 +90,6 @@ export interface Optimizer {
    * restoration, whose weights are those that were saved); default nothing. Going there and back changes no bit.
    */
   training?(on: boolean): void;
-  /**
-   * (optional) The gradients of what it moves, made from the model's, where that is something else: their norm is the one that is
-   * shown and clipped. Called once before a step, which leaves the model's gradients zero all the same.
-   */
-  gradients?(): FloatArray;
 }
 
 export interface OptimizerContribution<O extends Options = Options> extends Named {

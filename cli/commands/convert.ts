@@ -1,14 +1,11 @@
 // gemmoe convert: a model directory in another storage type, other shards, or another format.
 
-import { resolve } from 'node:path';
 import { GemmoeError } from '../../core/errors.ts';
-import { mergeDirectory } from '../../core/formats/adapter.ts';
 import { convertDirectory } from '../../core/formats/convert.ts';
 import { exportGguf } from '../../core/formats/gguf/export.ts';
 import { FLOAT_TYPES } from '../../core/formats/stored-values.ts';
 import type { Command, CommandContext } from '../command.ts';
 import { bytes, duration, grouped } from '../format.ts';
-import { adapterDirectoryOf, startServices } from '../services.ts';
 import { liveProgress, sourceAndOutput, storedType } from '../model-files.ts';
 
 /** --dtype as GGUF's types. */
@@ -16,19 +13,6 @@ const GGUF_TYPES = { ...FLOAT_TYPES, q8_0: 'Q8_0' } as const;
 
 /** A GGUF file is one file. */
 function refuseUnread({ options, flagged }: CommandContext): void {
-  const backend =
-    options.adapter === undefined ? flagged.find((name) => name === 'backend' || name === 'plugin') : null;
-  if (backend) {
-    throw new GemmoeError(
-      'usage',
-      `--${backend} has no meaning without --adapter`,
-      'leave it out: nothing is computed',
-    );
-  }
-  if (options.to === 'gguf' && options.adapter !== undefined) {
-    const hint = 'merge first: gemmoe convert DIR MERGED --adapter ADAPTER, then gemmoe convert MERGED OUT --to gguf';
-    throw new GemmoeError('usage', '--adapter is not merged into a GGUF file', hint);
-  }
   if (options.to !== 'gguf' || !flagged.includes('maxShardSize')) return;
   throw new GemmoeError(
     'usage',
@@ -37,27 +21,16 @@ function refuseUnread({ options, flagged }: CommandContext): void {
   );
 }
 
-/** The model with an adapter in its weights. */
-async function merged(context: CommandContext, source: string, target: string, adapter: string) {
-  const { options, cwd } = context;
-  using services = await startServices(context);
-  return mergeDirectory(source, adapterDirectoryOf(resolve(cwd, adapter)), target, services.kernels, {
-    ...{ replace: options.force, onProgress: liveProgress(context), dtype: storedType(options) },
-    maxShardBytes: options.maxShardSize,
-  });
-}
-
 export const convert: Command = {
   name: 'convert',
   summary: 'write a model in another storage type, other shards, or as GGUF',
   positional: { name: 'DIR', description: 'a model directory or a run folder' },
   output: { name: 'OUT', description: 'folder to write; a file with --to gguf' },
-  options: ['to', 'dtype', 'maxShardSize', 'adapter', 'backend', 'plugin', 'force'],
+  options: ['to', 'dtype', 'maxShardSize', 'force'],
   examples: [
     'gemmoe convert runs/mine half --dtype bf16',
     'gemmoe convert runs/mine mine.gguf --to gguf --dtype q8_0',
     'gemmoe convert DIR OUT --max-shard-size 2GB',
-    'gemmoe convert DIR OUT --adapter runs/tuned/adapter',
   ],
   async run(context) {
     const { options, terminal } = context;
@@ -66,15 +39,13 @@ export const convert: Command = {
     const start = performance.now();
     const common = { replace: options.force, onProgress: liveProgress(context) };
     const summary =
-      options.adapter !== undefined
-        ? await merged(context, source, target, options.adapter)
-        : options.to === 'gguf'
-          ? exportGguf(source, target, { ...common, type: options.dtype && GGUF_TYPES[options.dtype] })
-          : convertDirectory(source, target, {
-              ...common,
-              dtype: storedType(options),
-              maxShardBytes: options.maxShardSize,
-            });
+      options.to === 'gguf'
+        ? exportGguf(source, target, { ...common, type: options.dtype && GGUF_TYPES[options.dtype] })
+        : convertDirectory(source, target, {
+            ...common,
+            dtype: storedType(options),
+            maxShardBytes: options.maxShardSize,
+          });
     terminal.clearLive();
     const seconds = (performance.now() - start) / 1000;
     terminal.print(

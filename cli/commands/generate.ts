@@ -48,7 +48,6 @@ export const generate: Command = {
     'ignoreEos',
     'overflow',
     'weights',
-    'adapter',
     'backend',
     'plugin',
   ],

@@ -73,29 +73,6 @@ function refuseShapeOptions(options: OptionValues): void {
   );
 }
 
-/** The adapters to train; null for none. @throws GemmoeError for options of them that would be passed over */
-function loraFrom({
-  loraRank: rank,
-  loraAlpha,
-  loraTargets,
-  trainOnly,
-  initFrom,
-  resume,
-}: OptionValues): RunSettings['lora'] {
-  if (rank === undefined) {
-    if (loraAlpha === undefined && loraTargets.length === 0) return null;
-    throw new GemmoeError('usage', 'there are options for adapters, but no --lora-rank', 'add one: --lora-rank 8');
-  }
-  if (initFrom === undefined && resume === undefined) {
-    throw new GemmoeError('usage', '--lora-rank adapts a model, and none is given', 'name it: --init-from DIR');
-  }
-  if (trainOnly.length > 0) {
-    const hint = 'choose the layers with --lora-targets';
-    throw new GemmoeError('usage', '--train-only chooses weights, and --lora-rank trains none of them', hint);
-  }
-  return { rank, alpha: loraAlpha ?? 2 * rank, targets: loraTargets.length > 0 ? loraTargets : ['attention'] };
-}
-
 /** The settings of a run out of all options, and the name of what is trained. @throws GemmoeError for what cannot be */
 export function settingsFrom(context: CommandContext, services: RunServices): { settings: RunSettings; name: string } {
   const { options, cwd } = context;
@@ -122,7 +99,6 @@ export function settingsFrom(context: CommandContext, services: RunServices): { 
     precision: options.precision,
     keepF32: options.keepF32,
     lossScale: options.lossScale,
-    lora: loraFrom(options),
     ema: options.ema,
     routerZLoss: options.routerZLoss,
     routerBias: options.routerBias,
@@ -252,9 +228,6 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext, view: Tr
   terminal.print();
   terminal.print(`${shown}/`);
   terminal.print('  model/         the model as a Hugging Face directory');
-  if (existsSync(join(summary.runDirectory, 'adapter'))) {
-    terminal.print('  adapter/       what was trained, in PEFT’s layout; model/ has it merged');
-  }
   terminal.print('  report.html    curves, expert load, samples');
   terminal.print('  metrics.jsonl  every step; checkpoints/ to go on from');
   printCommand(terminal, 'write more with', `generate --model ${shown} --prompt "..."`);
@@ -298,9 +271,6 @@ export const train: Command = {
       'learningRate',
       'optimizer',
       'trainOnly',
-      'loraRank',
-      'loraAlpha',
-      'loraTargets',
       'schedule',
       'clip',
     ] as const),

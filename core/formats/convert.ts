@@ -77,8 +77,7 @@ function converted(files: TensorFiles, name: string, wanted: FloatType | undefin
   return { name, shape, dtype, parts: file.rawPieces(name) };
 }
 
-/** config.json for weights stored as `dtype`. @throws GemmoeError where they are quantised */
-export function withType(config: Record<string, unknown>, dtype: FloatType | undefined): Record<string, unknown> {
+function withType(config: Record<string, unknown>, dtype: FloatType | undefined): Record<string, unknown> {
   if (dtype === undefined) return config;
   if (config['quantization_config'] !== undefined && config['quantization_config'] !== null) {
     throw new GemmoeError(

@@ -5,13 +5,7 @@ import type { ParameterCounts } from '../model/parameter-counts.ts';
 
 /** What a run will cost, known before its first step. */
 export interface RunPlan {
-  readonly parameters: {
-    readonly total: number;
-    readonly active: number;
-    readonly byPart: ParameterCounts;
-    /** Those of the adapters that are trained in place of the weights; null where there are none. */
-    readonly adapters: number | null;
-  };
+  readonly parameters: { readonly total: number; readonly active: number; readonly byPart: ParameterCounts };
   /** Bytes. */
   readonly memory: {
     /** With their rounded copies where precision is mixed. */

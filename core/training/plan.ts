@@ -4,7 +4,6 @@ import type { MatmulBackend } from '../backend.ts';
 import { validationWindows } from '../data/batches.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { activeParameters, parameterCounts, totalParameters } from '../model/parameter-counts.ts';
-import type { LoraAdapter } from '../model/lora.ts';
 import { MixedPrecision } from '../model/mixed-precision.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Corpus } from '../data/corpus.ts';
@@ -37,7 +36,6 @@ export interface Planned {
   readonly backend: MatmulBackend;
   readonly corpus: Corpus;
   readonly model: Transformer;
-  readonly adapter: LoraAdapter | null;
   /** Bytes of the optimizer's state. */
   readonly optimizerBytes: number;
   readonly resumedAt: number;
@@ -82,7 +80,6 @@ export function planOf(planned: Planned): RunPlan {
       total: totalParameters(model.config),
       active: activeParameters(model.config),
       byPart: parameterCounts(model.config),
-      adapters: planned.adapter?.store.total ?? null,
     },
     memory: memoryOf(planned),
     flopsPerStep: tokensPerStep * trainingFlopsPerToken(model.config, sequenceLength),

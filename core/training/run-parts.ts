@@ -6,10 +6,8 @@ import { BatchSampler } from '../data/batches.ts';
 import { type Corpus, type CorpusOptions, openCorpus } from '../data/corpus.ts';
 import type { DocumentRows } from '../data/document-rows.ts';
 import { GemmoeError } from '../errors.ts';
-import { createAdapter } from '../formats/adapter.ts';
 import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
 import type { Kernels } from '../kernels.ts';
-import type { LoraAdapter } from '../model/lora.ts';
 import { KEPT_IN_F32, MixedPrecision } from '../model/mixed-precision.ts';
 import { ParameterStore } from '../model/parameters.ts';
 import { Transformer } from '../model/transformer.ts';
@@ -24,7 +22,6 @@ import type { Registry } from '../registry.ts';
 import { expectedSeconds, FORWARD_SHARE, stepsThatFit, timeSteps } from './calibration.ts';
 import { withEma } from './ema.ts';
 import { fits, refuseTooLarge } from './memory-limit.ts';
-import { withLora } from './lora-optimizer.ts';
 import { memoryOf, stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
 import { samplePrompts } from './run-samples.ts';
@@ -48,8 +45,6 @@ export interface RunParts {
   readonly model: Transformer;
   /** config.json of the model that training started from. */
   readonly original: Record<string, unknown> | undefined;
-  /** What is trained in place of the weights; null where they are. */
-  readonly adapter: LoraAdapter | null;
   readonly optimizer: Optimizer;
   readonly schedule: Schedule;
   readonly sampler: BatchSampler;
@@ -108,20 +103,10 @@ export async function assembleRun(
       if (from) model.parameters.copyFrom(load(from).model.parameters);
       else model.initialise(settings.seed);
     }
-    const { adapter, optimizer } = createMover(settings, services, model);
+    const optimizer = createOptimizer(settings, services, model.parameters);
     const schedule = createSchedule(settings, services);
     return {
-      ...{
-        settings: withIntervals(settings),
-        services,
-        corpus,
-        model,
-        original,
-        adapter,
-        optimizer,
-        schedule,
-        sampler,
-      },
+      ...{ settings: withIntervals(settings), services, corpus, model, original, optimizer, schedule, sampler },
       expectedSeconds: expected,
     };
   } catch (error) {
@@ -140,7 +125,6 @@ export interface RunOutline {
   readonly settings: RunSettings;
   readonly corpus: Corpus;
   readonly model: Transformer;
-  readonly adapter: LoraAdapter | null;
   readonly optimizerBytes: number;
   readonly expectedSeconds: number | null;
   readonly notes: readonly string[];
@@ -189,23 +173,16 @@ function sizesOf(draft: RunSettings, services: RunServices, corpus: Corpus, from
   const settings = { ...draft, model: model.config };
   checkLength(settings);
   checkStep(settings, model);
-  const adapter = adapterFor(settings, model);
-  return { settings, model, adapter, optimizerBytes: estimateStateBytes(settings, services, model, adapter) };
+  return { settings, model, optimizerBytes: estimateStateBytes(settings, services, model) };
 }
 
 /** Longest side of the tensors that an optimizer's state is measured on. */
 const SAMPLE_SIDE = 16;
 
 /** Bytes of an optimizer's state for a model that is not allocated: its share of the weights, measured on small tensors. */
-function estimateStateBytes(
-  settings: RunSettings,
-  services: RunServices,
-  model: Transformer,
-  adapter: LoraAdapter | null,
-): number {
-  const moved = adapter?.store ?? model.parameters;
+function estimateStateBytes(settings: RunSettings, services: RunServices, model: Transformer): number {
   const store = new ParameterStore(model.dtype);
-  for (const { name, role, shape } of moved.parameters) {
+  for (const { name, role, shape } of model.parameters.parameters) {
     store.declare(
       name,
       role,
@@ -213,10 +190,7 @@ function estimateStateBytes(
     );
   }
   const optimizer = createOptimizer(settings, services, store);
-  const state = (stateBytes(optimizer) / store.data.byteLength) * moved.total;
-  // adapters have values and gradients of their own, and keep the matrices that they change
-  const own = adapter ? 2 * moved.total + adapter.adaptedSize : 0;
-  return Math.round((state + own) * BYTES[model.dtype]);
+  return Math.round((stateBytes(optimizer) / store.data.byteLength) * model.parameters.total * BYTES[model.dtype]);
 }
 
 const BYTES = { f32: 4, f64: 8 } as const;
@@ -299,28 +273,6 @@ function createOptimizer(settings: RunSettings, services: RunServices, store: Pa
   return settings.ema > 0 ? withEma(optimizer, store, settings.ema) : optimizer;
 }
 
-/** The adapters that the settings ask for. @throws GemmoeError where they and other settings do not go together */
-function adapterFor(settings: RunSettings, model: Transformer): LoraAdapter | null {
-  const { lora, ema, initFrom, seed } = settings;
-  if (!lora) return null;
-  if (initFrom === null) {
-    throw new GemmoeError('bad-config', 'lora adapts weights, but the run begins with random ones', 'give it a model');
-  }
-  if (ema > 0) {
-    const hint = 'leave one of them out';
-    throw new GemmoeError('bad-config', 'ema averages weights, and lora trains adapters in their place', hint);
-  }
-  return createAdapter(model, lora.targets, lora, seed);
-}
-
-/** What the steps of a run move, and how. */
-function createMover(settings: RunSettings, services: RunServices, model: Transformer) {
-  const adapter = adapterFor(settings, model);
-  if (!adapter) return { adapter, optimizer: createOptimizer(settings, services, model.parameters) };
-  const optimizer = withLora(createOptimizer(settings, services, adapter.store), adapter, model.parameters);
-  return { adapter, optimizer };
-}
-
 function createSchedule(settings: RunSettings, services: RunServices): Schedule {
   const spec = parseSpec(settings.schedule);
   const contribution = services.schedulers.get(spec.name);
@@ -349,7 +301,7 @@ function checkedSchedule(name: string, schedule: Schedule): Schedule {
 /** Milliseconds of a step, by a few that move the weights a little. */
 function timeStepsOf(run: Timed, seconds: number): number {
   const { settings, services, model, sampler } = run;
-  const { optimizer } = createMover(settings, services, model);
+  const optimizer = createOptimizer(settings, services, model.parameters);
   const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings, services));
   const { ids, targets, documentStarts } = batchBuffers(settings);
   return timeSteps((step) => {

@@ -5,7 +5,6 @@ import { validationWindows } from '../data/batches.ts';
 import { bigramLoss } from '../data/bigram.ts';
 import { GemmoeError } from '../errors.ts';
 import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
-import { saveAdapter } from '../formats/adapter.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
 import { pruneCheckpoints, saveCheckpoint, type TrainingState } from './checkpoint.ts';
 import type { Deadline } from './deadline.ts';
@@ -218,9 +217,8 @@ export class RunSession {
       this.savedStep = -1; // once more, with what the validation found
       this.save();
     }
-    const { model, optimizer, corpus, original, adapter, settings } = this.parts;
+    const { model, optimizer, corpus, original } = this.parts;
     optimizer.training?.(false); // and so they stay: the run is over
-    if (adapter) saveAdapter(join(this.directory, 'adapter'), adapter, model, settings.initFrom, { replace: true });
     writeDirectoryAtomic(
       this.modelDirectory,
       (temporary) => writeModelFiles(temporary, model, { tokenizer: corpus.tokenizer, ...(original && { original }) }),

@@ -61,11 +61,6 @@ export const RunSettingsSchema = z.strictObject({
   keepF32: z.array(z.string().min(1)).default([...KEPT_IN_F32]),
   /** With precision fp16: factor on the loss, or `dynamic`. */
   lossScale: z.union([z.literal('dynamic'), z.number().positive()]).default('dynamic'),
-  /** Low-rank adapters that are trained in place of the weights: of which layers, and how; null trains the weights. */
-  lora: z
-    .strictObject({ rank: positive, alpha: z.number().positive(), targets: z.array(z.string().min(1)).min(1) })
-    .nullable()
-    .default(null),
   /** Decay of an average of the weights that is evaluated and saved in their place; 0 for none. */
   ema: z.number().min(0).lt(1).default(0),
   /** T */

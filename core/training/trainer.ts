@@ -141,8 +141,7 @@ export class Trainer {
     );
     const loss = lossSum / tokens;
     const { parameters, kernels } = this.model;
-    const gradients = this.optimizer.gradients?.() ?? parameters.gradient;
-    const gradientNorm = Math.sqrt(kernels.sumOfSquares(gradients)) / lossScale;
+    const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient)) / lossScale;
     const overflowed = !Number.isFinite(loss) || !Number.isFinite(gradientNorm);
     if (overflowed && !this.scaler) {
       parameters.gradient.fill(0);
