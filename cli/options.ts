@@ -5,7 +5,7 @@ import { PRESETS } from '../core/model/presets.ts';
 import { KEPT_IN_F32 } from '../core/model/mixed-precision.ts';
 import { LOSS_ON } from '../core/data/chat-rendering.ts';
 import { DOCUMENT_MODES } from '../core/data/document-rows.ts';
-import { DATA_ORDERS, PRECISIONS } from '../core/training/settings.ts';
+import { DATA_ORDERS, LORA_TARGETS, PRECISIONS } from '../core/training/settings.ts';
 
 /** One option. The flag is the name in kebab-case, the variable GEMMOE_ and the name in upper case. */
 interface Option {
@@ -198,6 +198,23 @@ const TRAINING = {
     defaultText: 'everything',
     description: 'freeze what is not of this role or name: router, expert, "layers.3.*"; may be repeated',
   },
+  loraRank: number(
+    count.default(0),
+    'with --init-from: train a low-rank adapter (LoRA) of this rank on the weights, which stay as they are; 8 is usual, 0 trains the weights',
+  ),
+  loraAlpha: number(
+    rate.optional(),
+    'with --lora-rank: strength of the adapter, scaled by alpha/rank',
+    'twice the rank',
+  ),
+  loraTargets: {
+    kind: 'list',
+    schema: z.array(string).default([]),
+    value: 'PATTERN',
+    defaultText: LORA_TARGETS.join(', '),
+    description:
+      'with --lora-rank: linear layers that get an adapter, by role or name: attention, expert, q_proj, "model.layers.3.*"; may be repeated',
+  } as const,
   schedule: text(
     string.optional(),
     'NAME[:KEY=VALUE,…]',
@@ -299,6 +316,12 @@ const FILES = {
     'floats|bf16',
     'how the matrices are held while they run: bf16 takes half the memory, sums stay float32',
   ),
+  adapter: text(
+    string.optional(),
+    'DIR',
+    'a LoRA adapter (PEFT’s format, or the adapter folder of a run) to add to the model',
+  ),
+  mergeAdapter: text(string.optional(), 'DIR', 'a LoRA adapter to add to the weights that are written'),
   maxShardSize: {
     kind: 'bytes',
     schema: size.default(5e9),

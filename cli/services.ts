@@ -9,11 +9,12 @@ import type { Tokenizer } from '../core/data/tokenizer.ts';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { GemmoeError } from '../core/errors.ts';
+import { loadAdapter } from '../core/formats/adapter.ts';
 import { type LoadedModel, loadModel, readModelConfig } from '../core/formats/hugging-face.ts';
 import type { Kernels } from '../core/kernels.ts';
 import { loadPlugin } from '../core/load-plugin.ts';
 import type { Plugin } from '../core/plugin.ts';
-import { modelDirectoryOf } from '../core/training/checkpoint.ts';
+import { adapterDirectoryOf, type ModelPlace, modelPlaceOf } from '../core/training/checkpoint.ts';
 import { builtinPlugins } from '../plugins/index.ts';
 import type { CommandContext } from './command.ts';
 import { liveProgress } from './model-files.ts';
@@ -41,26 +42,48 @@ export async function startServices(context: CommandContext): Promise<Gemmoe> {
   return { ...services, close, [Symbol.dispose]: close };
 }
 
-/** The model that --model names, with its tokenizer where it has one. */
+/** The model that --model names, with --adapter on top of it, and its tokenizer where it has one. */
 export function openModel(
   context: CommandContext,
   kernels: Kernels,
-): LoadedModel & { readonly directory: string; readonly tokenizer: Tokenizer | undefined } {
-  const { model } = context.options;
-  if (model === undefined) {
-    throw new GemmoeError('usage', 'no model is named', 'name a model directory or a run folder: --model DIR');
-  }
-  const directory = modelDirectoryOf(resolve(context.cwd, model));
+): LoadedModel & ModelPlace & { readonly tokenizer: Tokenizer | undefined } {
+  const { directory, adapter } = placeOf(context);
   // before the weights, which may take minutes to read
   const { config } = readModelConfig(directory);
-  const tokenizer = tokenizerOf(directory);
+  const tokenizer = (adapter === undefined ? undefined : tokenizerOf(adapter)) ?? tokenizerOf(directory);
   checkVocabulary(directory, config.vocabSize, tokenizer);
   const loaded = loadModel(directory, kernels, {
     weights: context.options.weights,
     onProgress: liveProgress(context, 'loading'),
   });
   context.terminal.clearLive();
-  return { ...loaded, directory, tokenizer };
+  if (adapter !== undefined) loadAdapter(adapter, loaded.model).mergeForGood();
+  return { ...loaded, directory, adapter, tokenizer };
+}
+
+/** What --model and --adapter name. @throws GemmoeError for two adapters, and for one that cannot be added */
+function placeOf({ options, cwd }: CommandContext): ModelPlace {
+  if (options.model === undefined) {
+    throw new GemmoeError('usage', 'no model is named', 'name a model directory or a run folder: --model DIR');
+  }
+  const place = modelPlaceOf(resolve(cwd, options.model));
+  const named = options.adapter === undefined ? undefined : adapterDirectoryOf(resolve(cwd, options.adapter));
+  if (place.adapter !== undefined && named !== undefined) {
+    throw new GemmoeError(
+      'usage',
+      `--model ${options.model} stands for ${place.directory} with the adapter ${place.adapter}, and --adapter names another`,
+      `name the model alone: --model ${place.directory}`,
+    );
+  }
+  const adapter = place.adapter ?? named;
+  if (adapter !== undefined && options.weights === 'bf16') {
+    throw new GemmoeError(
+      'usage',
+      '--weights bf16 holds weights that are too coarse to add an adapter to',
+      `merge first: gemmoe convert ${place.directory} OUT --merge-adapter ${adapter} --dtype bf16`,
+    );
+  }
+  return { directory: place.directory, adapter };
 }
 
 /** @throws GemmoeError for a tokenizer with ids that the model has no rows for; fewer are usual, tables are padded */

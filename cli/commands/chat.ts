@@ -115,7 +115,18 @@ class Conversation {
 export const chat: Command = {
   name: 'chat',
   summary: 'talk with a model that has a chat template',
-  options: ['model', 'system', 'template', 'maxNewTokens', ...SAMPLER_OPTIONS, 'seed', 'weights', 'backend', 'plugin'],
+  options: [
+    'model',
+    'adapter',
+    'system',
+    'template',
+    'maxNewTokens',
+    ...SAMPLER_OPTIONS,
+    'seed',
+    'weights',
+    'backend',
+    'plugin',
+  ],
   examples: [
     'gemmoe chat --model DIR',
     'gemmoe chat --model DIR --system "Answer briefly." --temperature 0.6',

@@ -59,7 +59,7 @@ async function readText(paths: readonly string[], field: string, tokenizer: Toke
 export const evaluate: Command = {
   name: 'evaluate',
   summary: 'measure loss, perplexity and bits per byte of a model on a text',
-  options: ['model', 'data', 'textField', 'sequenceLength', 'batchSize', 'weights', 'backend', 'plugin'],
+  options: ['model', 'adapter', 'data', 'textField', 'sequenceLength', 'batchSize', 'weights', 'backend', 'plugin'],
   examples: ['gemmoe evaluate --model runs/mine --data test.txt', 'gemmoe evaluate --model runs/mine --data prepared'],
   stopsGently: true,
   async run(context) {

@@ -40,6 +40,7 @@ export const generate: Command = {
   summary: 'write text with a model',
   options: [
     'model',
+    'adapter',
     'prompt',
     'promptIds',
     'maxNewTokens',

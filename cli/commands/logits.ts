@@ -9,7 +9,7 @@ import { backendOf, openModel, startServices } from '../services.ts';
 export const logits: Command = {
   name: 'logits',
   summary: 'print the logits of a model on given ids',
-  options: ['model', 'idsFile', 'weights', 'backend', 'plugin'],
+  options: ['model', 'adapter', 'idsFile', 'weights', 'backend', 'plugin'],
   examples: ['gemmoe logits --model DIR --ids-file ids.json --json > logits.json'],
   async run(context) {
     const { options, terminal, cwd } = context;

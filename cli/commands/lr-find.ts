@@ -27,6 +27,7 @@ export const lrFind: Command = {
   options: [
     ...(['fromRate', 'toRate', 'steps'] as const),
     ...(['data', 'preset', 'initFrom', 'batchSize', 'accumulate', 'sequenceLength', 'optimizer', 'clip'] as const),
+    ...(['loraRank', 'loraAlpha', 'loraTargets'] as const),
     ...(['precision', 'tokenizer', 'vocabSize', 'validationFraction', 'dataOrder'] as const),
     ...(['hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'expertsPerToken', 'expertWidth'] as const),
     ...(['seed', 'backend', 'plugin'] as const),

@@ -27,7 +27,7 @@ export const parity: Command = {
   name: 'parity',
   summary: 'compare logits with those that another program dumped',
   positional: { name: 'DIR', description: 'a model directory or a run folder' },
-  options: ['model', 'against', 'idsFile', 'tolerance', 'weights', 'backend', 'plugin'],
+  options: ['model', 'adapter', 'against', 'idsFile', 'tolerance', 'weights', 'backend', 'plugin'],
   examples: [
     'gemmoe parity DIR --against dump.safetensors',
     'gemmoe parity DIR --against logits.npy --ids-file input_ids.npy',

@@ -14,7 +14,7 @@ import { measurePeakRate } from '../../core/training/peak-rate.ts';
 import { allOf } from '../../core/training/observers.ts';
 import { TensorBoardLog, tensorBoardFolder } from '../../core/training/tensorboard.ts';
 import type { RunServices } from '../../core/training/run-parts.ts';
-import type { RunSettings } from '../../core/training/settings.ts';
+import { LORA_TARGETS, type RunSettings } from '../../core/training/settings.ts';
 import type { Command, CommandContext, ExitCode } from '../command.ts';
 import { shapeFrom } from '../model-shape.ts';
 import { changedSettings } from '../resume-check.ts';
@@ -104,6 +104,7 @@ export function settingsFrom(context: CommandContext, services: RunServices): { 
     routerBias: options.routerBias,
     routerJitter: options.routerJitter,
     expertCapacity: options.expertCapacity,
+    ...loraFrom(options),
     sequenceLength: options.sequenceLength ?? recipe.sequenceLength,
     steps: options.steps ?? 1,
     optimizer: trainingOnly(options.optimizer, options.trainOnly),
@@ -126,6 +127,16 @@ export function settingsFrom(context: CommandContext, services: RunServices): { 
     backend: options.backend === 'auto' ? backend.name : options.backend,
   };
   return { settings, name };
+}
+
+/** What is said of an adapter. @throws GemmoeError where there is to be none */
+function loraFrom({ loraRank, loraAlpha, loraTargets }: OptionValues) {
+  const isTargeted = loraTargets.length > 0;
+  if (loraRank === 0 && (loraAlpha !== undefined || isTargeted)) {
+    const what = isTargeted ? `--lora-targets ${loraTargets.join(' ')}` : `--lora-alpha ${loraAlpha}`;
+    throw new GemmoeError('usage', `${what} says something of an adapter, but none is trained`, 'add --lora-rank 8');
+  }
+  return { loraRank, loraAlpha: loraAlpha ?? null, loraTargets: isTargeted ? [...loraTargets] : [...LORA_TARGETS] };
 }
 
 /** The run that --resume means: a folder, or the newest under runs/. */
@@ -227,7 +238,10 @@ function finish(summary: RunSummary, { terminal, cwd }: CommandContext, view: Tr
   }
   terminal.print();
   terminal.print(`${shown}/`);
-  terminal.print('  model/         the model as a Hugging Face directory');
+  terminal.print(
+    `  model/         the model as a Hugging Face directory${summary.adapterDirectory ? ', adapter merged' : ''}`,
+  );
+  if (summary.adapterDirectory) terminal.print('  adapter/       the adapter by itself, in PEFT’s format');
   terminal.print('  report.html    curves, expert load, samples');
   terminal.print('  metrics.jsonl  every step; checkpoints/ to go on from');
   printCommand(terminal, 'write more with', `generate --model ${shown} --prompt "..."`);
@@ -271,6 +285,9 @@ export const train: Command = {
       'learningRate',
       'optimizer',
       'trainOnly',
+      'loraRank',
+      'loraAlpha',
+      'loraTargets',
       'schedule',
       'clip',
     ] as const),
@@ -298,6 +315,7 @@ export const train: Command = {
     'gemmoe train --data book.txt --duration 10m',
     'gemmoe train --data texts/ --tokenizer bpe --preset bpe --steps 5000 --out runs/mine',
     'gemmoe train --data book.txt:3 --data notes.jsonl:1 --text-field body',
+    'gemmoe train --init-from DIR --lora-rank 8 --data notes.txt',
     'gemmoe train --resume runs/mine',
   ],
   stopsGently: true,

@@ -3,12 +3,15 @@
 import { cpSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { GemmoeError } from '../errors.ts';
+import type { Kernels } from '../kernels.ts';
+import { Transformer } from '../model/transformer.ts';
 import { writeDirectoryAtomic } from './atomic-files.ts';
-import { DTYPE_NAMES } from './hugging-face.ts';
+import { loadAdapter } from './adapter.ts';
+import { DTYPE_NAMES, findPlaces, readModelConfig } from './hugging-face.ts';
 import { readJsonObject, writeJson } from './json-files.ts';
 import { checkTarget } from './output-place.ts';
 import { byteLengthOf, type StoredTensor, type TensorToWrite } from './safetensors.ts';
-import { type FloatType, readPieces, storedPieces } from './stored-values.ts';
+import { FLOAT_TYPES, type FloatType, readPieces, storedPieces } from './stored-values.ts';
 import {
   isWeightFile,
   MAX_SHARD_BYTES,
@@ -19,6 +22,8 @@ import {
 } from './weight-files.ts';
 
 export interface ConvertOptions extends WriteOptions {
+  /** An adapter to add to the weights, and what multiplies its factors. */
+  readonly merge?: { readonly adapter: string; readonly kernels: Kernels } | undefined;
   /** Type that floating-point tensors are stored in; as they are when left out. */
   readonly dtype?: FloatType | undefined;
 }
@@ -34,6 +39,8 @@ export interface ConvertSummary {
 
 /** Types that a cast starts from. */
 const FLOATS = ['F64', 'F32', 'BF16', 'F16'];
+/** Types that a sum with an adapter is rounded to. */
+const WRITTEN: readonly string[] = Object.values(FLOAT_TYPES);
 
 /**
  * Writes the model of `source` to `target`, tensor by tensor; config.json names the new type, every other file is copied.
@@ -45,7 +52,10 @@ export function convertDirectory(source: string, target: string, options: Conver
   checkTarget(target, source, replace);
   const files = new TensorFiles(source);
   try {
-    const tensors = [...files.names()].map((name) => converted(files, name, dtype));
+    const merged = options.merge
+      ? mergedTensors(source, files, options.merge, dtype)
+      : new Map<string, TensorToWrite>();
+    const tensors = [...files.names()].map((name) => merged.get(name) ?? converted(files, name, dtype));
     const bytesAfter = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
     const build = (temporary: string) => {
       copyCompanions(source, temporary);
@@ -75,6 +85,34 @@ function converted(files: TensorFiles, name: string, wanted: FloatType | undefin
     );
   }
   return { name, shape, dtype, parts: file.rawPieces(name) };
+}
+
+/** The tensors that an adapter changes, summed in float32 a tensor at a time as they are written. */
+function mergedTensors(
+  source: string,
+  files: TensorFiles,
+  { adapter: directory, kernels }: NonNullable<ConvertOptions['merge']>,
+  wanted: FloatType | undefined,
+): Map<string, TensorToWrite> {
+  const { config, family } = readModelConfig(source);
+  // never looked into, so its weights are not allocated
+  const adapter = loadAdapter(directory, new Transformer(config, kernels));
+  const tensors = new Map<string, TensorToWrite>();
+  for (const { name, shape, parameter, offset } of findPlaces(family, config, files, source)) {
+    const length = shape.reduce((product, size) => product * size, 1);
+    if (!adapter.touches(parameter, offset, length)) continue;
+    const file = files.fileOf(name);
+    const stored = (file.tensors.get(name) as StoredTensor).dtype;
+    const dtype = wanted ?? (WRITTEN.includes(stored) ? (stored as FloatType) : 'F32');
+    function* sum(): Generator<Float32Array, void> {
+      const values = new Float32Array(length);
+      file.read(name, values);
+      adapter.addTo(values, parameter, offset);
+      yield values;
+    }
+    tensors.set(name, { name, shape, dtype, parts: storedPieces(name, dtype, sum()) });
+  }
+  return tensors;
 }
 
 function withType(config: Record<string, unknown>, dtype: FloatType | undefined): Record<string, unknown> {

@@ -1,14 +1,19 @@
-// Checkpoints of a run: RUN/checkpoints/step-00000500/ is a Hugging Face model directory with the optimizer's tensors and the
-// training state beside it. It is written whole or not at all, so a crash leaves the one before.
+// Checkpoints of a run: RUN/checkpoints/step-00000500/ is a Hugging Face model directory, or where an adapter is trained PEFT's
+// directory of it, with the optimizer's tensors and the training state beside it. It is written whole or not at all, so a crash
+// leaves the one before.
 
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { GemmoeError, messageOf } from '../errors.ts';
+import { isAdapterDirectory, writeAdapterFiles } from '../formats/adapter.ts';
+import { readAdapterConfig } from '../formats/adapter-config.ts';
 import { removeStaleTemporaries, writeDirectoryAtomic, writeFileAtomic } from '../formats/atomic-files.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
+import { writeJson } from '../formats/json-files.ts';
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts';
+import type { LoraAdapter } from '../model/lora.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Optimizer } from '../plugin.ts';
 
@@ -58,6 +63,8 @@ const TrainingStateSchema = z.strictObject({
   patience: z.strictObject({ reference: z.number().nullable(), waited: z.int().min(0) }).optional(),
   /** Hash of the training and validation tokens and their tokenizer. */
   dataFingerprint: z.string(),
+  /** Where an adapter is trained: hash of the weights it belongs to. */
+  baseFingerprint: z.string().optional(),
   /** Backend, library and threads: another one rounds differently. */
   backend: z.string(),
 });
@@ -67,6 +74,8 @@ export type TrainingState = z.infer<typeof TrainingStateSchema>;
 /** What a checkpoint is made of. */
 export interface CheckpointParts {
   readonly model: Transformer;
+  /** Saved in place of the model, with the directory of the model that it belongs to. */
+  readonly adapter?: { readonly adapter: LoraAdapter; readonly base: string | null } | undefined;
   readonly optimizer: Optimizer;
   readonly tokenizer: Tokenizer;
   /** config.json of the model training started from, for keys that are not ours. */
@@ -77,11 +86,14 @@ export interface CheckpointParts {
 /** Writes the checkpoint of `parts.state.step`; the directory's path. An existing one of that step is replaced. */
 export function saveCheckpoint(runDirectory: string, parts: CheckpointParts): string {
   const path = join(checkpointsOf(runDirectory), stepName(parts.state.step));
-  const { model, optimizer, tokenizer, original } = parts;
+  const { model, adapter, optimizer, tokenizer, original } = parts;
   writeDirectoryAtomic(
     path,
     (temporary) => {
-      writeModelFiles(temporary, model, { tokenizer, ...(original && { original }) });
+      if (adapter) {
+        writeAdapterFiles(temporary, adapter.adapter, adapter.base);
+        writeJson(join(temporary, 'tokenizer.json'), tokenizer.toJSON());
+      } else writeModelFiles(temporary, model, { tokenizer, ...(original && { original }) });
       const tensors = [...optimizer.state()].map(([name, { shape, data }]) => ({
         name,
         dtype: data instanceof Float32Array ? ('F32' as const) : ('F64' as const),
@@ -172,19 +184,59 @@ export function pruneCheckpoints(runDirectory: string, keepLast: number, bestSte
   }
 }
 
+/** Where a model is: its directory, and the adapter that belongs on top of it. */
+export interface ModelPlace {
+  readonly directory: string;
+  /** undefined for a model that is whole. */
+  readonly adapter: string | undefined;
+}
+
 /**
- * The model directory that `path` stands for: itself when it holds a config.json, the `model` folder of a finished run, or
- * the latest checkpoint of an unfinished one. @throws GemmoeError when there is none
+ * The model that `path` stands for: a directory that holds a config.json, the `model` folder of a finished run, or the latest
+ * checkpoint of an unfinished one; for an adapter, the model that it says it was trained on, with the adapter.
+ * @throws GemmoeError when there is none
  */
-export function modelDirectoryOf(path: string): string {
+export function modelPlaceOf(path: string): ModelPlace {
   const finished = join(path, 'model');
-  for (const candidate of [path, finished]) if (existsSync(join(candidate, 'config.json'))) return candidate;
-  const checkpoint = existsSync(path) ? latestCheckpoint(path) : undefined;
-  if (checkpoint) return checkpoint;
+  for (const directory of [path, finished]) {
+    if (existsSync(join(directory, 'config.json'))) return { directory, adapter: undefined };
+  }
+  const found = isAdapterDirectory(path) ? path : existsSync(path) ? latestCheckpoint(path) : undefined;
+  if (found !== undefined)
+    return isAdapterDirectory(found) ? adaptedPlace(found) : { directory: found, adapter: undefined };
   throw new GemmoeError(
     'not-found',
     `${path} is neither a model directory (no config.json) nor a run folder (no model, no checkpoints)`,
     'name a folder that holds config.json and model.safetensors, or a folder that `gemmoe train` made',
+  );
+}
+
+function adaptedPlace(adapter: string): ModelPlace {
+  const { base } = readAdapterConfig(adapter);
+  if (base !== null && existsSync(join(base, 'config.json'))) return { directory: base, adapter };
+  throw new GemmoeError(
+    'not-found',
+    `${adapter} is an adapter of ${base ?? 'a model that it does not name'}, which is no model directory here`,
+    `name the model and the adapter: --model DIR --adapter ${adapter}`,
+  );
+}
+
+/** The adapter that `path` stands for: a directory of PEFT's, or that of a run, finished or not; else `path` itself. */
+export function adapterDirectoryOf(path: string): string {
+  const finished = join(path, 'adapter');
+  for (const candidate of [path, finished]) if (isAdapterDirectory(candidate)) return candidate;
+  const checkpoint = existsSync(path) ? latestCheckpoint(path) : undefined;
+  return checkpoint !== undefined && isAdapterDirectory(checkpoint) ? checkpoint : path;
+}
+
+/** As `modelPlaceOf`, for what must be a model by itself. @throws GemmoeError for an adapter too */
+export function modelDirectoryOf(path: string): string {
+  const { directory, adapter } = modelPlaceOf(path);
+  if (adapter === undefined) return directory;
+  throw new GemmoeError(
+    'usage',
+    `${path} has no model of its own, only an adapter of ${directory}: ${adapter}`,
+    `merge them first: gemmoe convert ${directory} OUT --merge-adapter ${adapter}`,
   );
 }
 

@@ -122,6 +122,8 @@ export interface RunSummary {
   readonly runDirectory: string;
   /** Hugging Face directory of the last weights. */
   readonly modelDirectory: string;
+  /** The adapter by itself; null where the weights were trained. */
+  readonly adapterDirectory: string | null;
   readonly steps: number;
   readonly tokens: number;
   /** Wall seconds of this process, waiting for the user included. */

@@ -66,7 +66,7 @@ export async function findLearningRate(
     const { model, optimizer, sampler } = run;
     const { batchSize, sequenceLength, steps } = run.settings;
     const rateOf = (step: number) => from * (to / from) ** ((step - 1) / (steps - 1));
-    const trainer = new Trainer(model, optimizer, rateOf, { ...trainerOptions(run.settings, services), skipSpikes: 0 });
+    const trainer = new Trainer(model, optimizer, rateOf, { ...trainerOptions(run), skipSpikes: 0 });
     const { ids, targets, documentStarts } = batchBuffers(run.settings);
     const curve = new SweepCurve();
     for (let step = 1; step <= steps && !curve.hasExploded; step++) {

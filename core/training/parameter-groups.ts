@@ -10,6 +10,7 @@ import { z } from 'zod';
 import { parseOptions } from '../config.ts';
 import { GemmoeError } from '../errors.ts';
 import type { Parameter, ParameterStore } from '../model/parameters.ts';
+import { namePattern } from '../name-pattern.ts';
 
 const GroupSchema = z.strictObject({
   match: z.string().min(1),
@@ -151,8 +152,7 @@ function unreadable(owner: string, text: string): GemmoeError {
 
 /** Whether a parameter's role or name is one of the pattern's. */
 function matcherOf(pattern: string): (parameter: Parameter) => boolean {
-  const alternatives = pattern.split('|').map((part) => part.replace(/[.+?^${}()[\]\\]/g, '\\$&').replace(/\*/g, '.*'));
-  const expression = new RegExp(`^(?:${alternatives.join('|')})$`);
+  const expression = namePattern(pattern);
   return ({ role, name }) => expression.test(role) || expression.test(name);
 }
 

@@ -5,6 +5,7 @@ import { validationWindows } from '../data/batches.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { activeParameters, parameterCounts, totalParameters } from '../model/parameter-counts.ts';
 import { MixedPrecision } from '../model/mixed-precision.ts';
+import type { LoraAdapter } from '../model/lora.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Corpus } from '../data/corpus.ts';
 import type { Optimizer } from '../plugin.ts';
@@ -36,6 +37,8 @@ export interface Planned {
   readonly backend: MatmulBackend;
   readonly corpus: Corpus;
   readonly model: Transformer;
+  /** What is trained in place of the weights, where anything is. */
+  readonly adapter: LoraAdapter | undefined;
   /** Bytes of the optimizer's state. */
   readonly optimizerBytes: number;
   readonly resumedAt: number;
@@ -49,7 +52,7 @@ export interface Planned {
 }
 
 /** What the memory of a run follows from. */
-export type Sized = Pick<Planned, 'settings' | 'model' | 'backend' | 'optimizerBytes'>;
+export type Sized = Pick<Planned, 'settings' | 'model' | 'adapter' | 'backend' | 'optimizerBytes'>;
 
 /** Bytes of the weights' copies in 16-bit precision, which are held as float32. */
 function roundedBytes({ settings, model, backend }: Sized): number {
@@ -61,10 +64,13 @@ function roundedBytes({ settings, model, backend }: Sized): number {
 
 /** Bytes that training holds. */
 export function memoryOf(sized: Sized): RunPlan['memory'] {
-  const { settings, model, optimizerBytes: optimizer } = sized;
+  const { settings, model, adapter, optimizerBytes: optimizer } = sized;
   const { batchSize, sequenceLength, checkpointEvery, routerJitter } = settings;
-  const gradients = model.parameters.total * (model.dtype === 'f32' ? 4 : 8);
-  const weights = gradients + roundedBytes(sized);
+  const size = model.dtype === 'f32' ? 4 : 8;
+  const adapted = adapter?.size ?? 0;
+  const gradients = (model.parameters.total + adapted) * size;
+  const kept = (adapter?.targetSize ?? 0) * size; // without the adapter
+  const weights = gradients + kept + roundedBytes(sized);
   const activations = model.trainingBytes(batchSize, sequenceLength, checkpointEvery, routerJitter > 0);
   return { weights, gradients, optimizer, activations, total: weights + gradients + optimizer + activations };
 }
@@ -97,6 +103,17 @@ export function planOf(planned: Planned): RunPlan {
     expectedSeconds: planned.expectedSeconds,
     peakRate: planned.peakRate,
     memoryLimit: planned.memoryLimit,
-    notes: planned.notes,
+    notes: [...planned.notes, ...adapterNotes(planned)],
   };
+}
+
+/** What an adapter trains, in a sentence. */
+function adapterNotes({ adapter, model }: Planned): string[] {
+  if (!adapter) return [];
+  const { rank, alpha, targets, size } = adapter;
+  const share = ((100 * size) / model.parameters.total).toPrecision(2);
+  const layers = targets.reduce((sum, { module }) => sum + (module.experts ?? 1), 0);
+  return [
+    `an adapter of rank ${rank} and alpha ${alpha} on ${layers} linear layers is trained: ${size} parameters, ${share} % of the model's, which stay as they are`,
+  ];
 }

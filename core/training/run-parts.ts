@@ -6,8 +6,10 @@ import { BatchSampler } from '../data/batches.ts';
 import { type Corpus, type CorpusOptions, openCorpus } from '../data/corpus.ts';
 import type { DocumentRows } from '../data/document-rows.ts';
 import { GemmoeError } from '../errors.ts';
+import { restoreAdapter } from '../formats/adapter.ts';
 import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
 import type { Kernels } from '../kernels.ts';
+import type { LoraAdapter } from '../model/lora.ts';
 import { KEPT_IN_F32, MixedPrecision } from '../model/mixed-precision.ts';
 import { ParameterStore } from '../model/parameters.ts';
 import { Transformer } from '../model/transformer.ts';
@@ -21,6 +23,7 @@ import type {
 import type { Registry } from '../registry.ts';
 import { expectedSeconds, FORWARD_SHARE, stepsThatFit, timeSteps } from './calibration.ts';
 import { withEma } from './ema.ts';
+import { adapterOf, withAdapter } from './lora.ts';
 import { fits, refuseTooLarge } from './memory-limit.ts';
 import { memoryOf, stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
@@ -43,6 +46,8 @@ export interface RunParts {
   readonly services: RunServices;
   readonly corpus: Corpus;
   readonly model: Transformer;
+  /** What is trained in place of the model's weights, where anything is. */
+  readonly adapter: LoraAdapter | undefined;
   /** config.json of the model that training started from. */
   readonly original: Record<string, unknown> | undefined;
   readonly optimizer: Optimizer;
@@ -53,12 +58,12 @@ export interface RunParts {
 }
 
 /** What steps are timed with. */
-type Timed = Pick<RunParts, 'services' | 'model' | 'sampler'> & { readonly settings: RunSettings };
+type Timed = Pick<RunParts, 'services' | 'model' | 'adapter' | 'sampler'> & { readonly settings: RunSettings };
 
 export interface AssembleOptions {
   /** Chooses `steps` so that the run takes about this long. */
   readonly seconds?: number | undefined;
-  /** Directory that the weights come from; the optimizer's state is left to the caller. */
+  /** Directory that the weights, or those of the adapter, come from; the optimizer's state is left to the caller. */
   readonly checkpoint?: string | undefined;
   /** Bytes that the process may have; a run that needs more is refused before it takes them. */
   readonly memoryLimit?: number | undefined;
@@ -76,7 +81,7 @@ export async function assembleRun(
   const draft = parseRunSettings(wanted);
   const corpus = await openCorpus(corpusOptions(draft));
   try {
-    const from = checkpoint ?? draft.initFrom;
+    const from = draft.loraRank > 0 ? draft.initFrom : (checkpoint ?? draft.initFrom);
     if (memoryLimit !== undefined) {
       const sizes = sizesOf(draft, services, corpus, from);
       refuseTooLarge(memoryOf({ ...sizes, backend: services.backend }), memoryLimit);
@@ -90,23 +95,38 @@ export async function assembleRun(
     let settings = { ...draft, model: model.config };
     checkLength(settings);
     checkStep(settings, model);
+    const adapter = adapterOf(settings, model);
+    adapter?.initialise(settings.seed);
     samplePrompts(settings, corpus);
     const sampler = createSampler(settings, corpus);
     let expected: number | null = null;
     if (seconds !== undefined || isTimed) {
-      const time = timeStepsOf({ settings, services, model, sampler }, seconds ?? DEFAULT_HORIZON);
+      const time = timeStepsOf({ settings, services, model, adapter, sampler }, seconds ?? DEFAULT_HORIZON);
       const validation = validationTime(settings, corpus, time);
       const steps = seconds === undefined ? settings.steps : stepsThatFit(seconds, time, validation);
       settings = { ...settings, steps };
       expected = expectedSeconds(steps, time, validation);
-      // the throw-away steps have moved the weights
-      if (from) model.parameters.copyFrom(load(from).model.parameters);
+      // the throw-away steps have moved what is trained
+      adapter?.unmerge();
+      if (adapter) adapter.initialise(settings.seed);
+      else if (from) model.parameters.copyFrom(load(from).model.parameters);
       else model.initialise(settings.seed);
     }
-    const optimizer = createOptimizer(settings, services, model.parameters);
+    if (adapter && checkpoint !== undefined) restoreAdapter(checkpoint, adapter);
+    const optimizer = createOptimizer(settings, services, model, adapter);
     const schedule = createSchedule(settings, services);
     return {
-      ...{ settings: withIntervals(settings), services, corpus, model, original, optimizer, schedule, sampler },
+      ...{
+        settings: withIntervals(settings),
+        services,
+        corpus,
+        model,
+        adapter,
+        original,
+        optimizer,
+        schedule,
+        sampler,
+      },
       expectedSeconds: expected,
     };
   } catch (error) {
@@ -125,6 +145,7 @@ export interface RunOutline {
   readonly settings: RunSettings;
   readonly corpus: Corpus;
   readonly model: Transformer;
+  readonly adapter: LoraAdapter | undefined;
   readonly optimizerBytes: number;
   readonly expectedSeconds: number | null;
   readonly notes: readonly string[];
@@ -173,24 +194,26 @@ function sizesOf(draft: RunSettings, services: RunServices, corpus: Corpus, from
   const settings = { ...draft, model: model.config };
   checkLength(settings);
   checkStep(settings, model);
-  return { settings, model, optimizerBytes: estimateStateBytes(settings, services, model) };
+  const adapter = adapterOf(settings, model);
+  const trained = adapter?.store ?? model.parameters;
+  return { settings, model, adapter, optimizerBytes: estimateStateBytes(settings, services, trained) };
 }
 
 /** Longest side of the tensors that an optimizer's state is measured on. */
 const SAMPLE_SIDE = 16;
 
 /** Bytes of an optimizer's state for a model that is not allocated: its share of the weights, measured on small tensors. */
-function estimateStateBytes(settings: RunSettings, services: RunServices, model: Transformer): number {
-  const store = new ParameterStore(model.dtype);
-  for (const { name, role, shape } of model.parameters.parameters) {
+function estimateStateBytes(settings: RunSettings, services: RunServices, trained: ParameterStore): number {
+  const store = new ParameterStore(trained.dtype);
+  for (const { name, role, shape } of trained.parameters) {
     store.declare(
       name,
       role,
       shape.map((side) => Math.min(side, SAMPLE_SIDE)),
     );
   }
-  const optimizer = createOptimizer(settings, services, store);
-  return Math.round((stateBytes(optimizer) / store.data.byteLength) * model.parameters.total * BYTES[model.dtype]);
+  const optimizer = optimizerFor(settings, services, store);
+  return Math.round((stateBytes(optimizer) / store.data.byteLength) * trained.total * BYTES[trained.dtype]);
 }
 
 const BYTES = { f32: 4, f64: 8 } as const;
@@ -262,7 +285,18 @@ function checkLength(settings: RunSettings): void {
   );
 }
 
-function createOptimizer(settings: RunSettings, services: RunServices, store: ParameterStore): Optimizer {
+/** The optimizer of what is trained: the adapter, or else the model. */
+function createOptimizer(
+  settings: RunSettings,
+  services: RunServices,
+  model: Transformer,
+  adapter: LoraAdapter | undefined,
+): Optimizer {
+  if (!adapter) return optimizerFor(settings, services, model.parameters);
+  return withAdapter(optimizerFor(settings, services, adapter.store), adapter);
+}
+
+function optimizerFor(settings: RunSettings, services: RunServices, store: ParameterStore): Optimizer {
   const spec = parseSpec(settings.optimizer);
   const contribution = services.optimizers.get(spec.name);
   const optimizer = contribution.create(parseOptionsText(contribution, spec.rest), {
@@ -300,9 +334,9 @@ function checkedSchedule(name: string, schedule: Schedule): Schedule {
 
 /** Milliseconds of a step, by a few that move the weights a little. */
 function timeStepsOf(run: Timed, seconds: number): number {
-  const { settings, services, model, sampler } = run;
-  const optimizer = createOptimizer(settings, services, model.parameters);
-  const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(settings, services));
+  const { settings, services, model, adapter, sampler } = run;
+  const optimizer = createOptimizer(settings, services, model, adapter);
+  const trainer = new Trainer(model, optimizer, () => 1e-6, trainerOptions(run));
   const { ids, targets, documentStarts } = batchBuffers(settings);
   return timeSteps((step) => {
     sampler.fill(step, ids, targets, documentStarts);
@@ -317,13 +351,15 @@ function validationTime(settings: RunSettings, corpus: Corpus, stepMilliseconds:
 }
 
 /** What the settings say about how a step is computed. */
-export function trainerOptions(settings: RunSettings, { backend }: RunServices): TrainerOptions {
+export function trainerOptions(run: Pick<Timed, 'settings' | 'services' | 'adapter'>): TrainerOptions {
+  const { settings, adapter } = run;
+  const { backend } = run.services;
   const { clipNorm, accumulate, checkpointEvery, seed } = settings;
   const { routerZLoss: zLoss, routerJitter: jitter, expertCapacity: capacityFactor, routerBias: biasRate } = settings;
   const { precision: format, keepF32: keep, lossScale, skipSpikes } = settings;
   const precision = format === 'f32' ? undefined : { format, keep, native: backend.bf16 };
   const routing = { zLoss, jitter, capacityFactor };
-  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing, precision, lossScale, skipSpikes };
+  return { clipNorm, accumulate, checkpointEvery, seed, biasRate, routing, precision, lossScale, skipSpikes, adapter };
 }
 
 /** Buffers of one step: all its micro-batches. */

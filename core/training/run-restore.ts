@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { MatmulBackend } from '../backend.ts';
 import { parseSpec } from '../config.ts';
 import { GemmoeError } from '../errors.ts';
+import { baseFingerprint } from './lora.ts';
 import { readTrainingState, restoreOptimizer, type TrainingState } from './checkpoint.ts';
 import type { RunParts } from './run-parts.ts';
 
@@ -15,7 +16,7 @@ export interface Restored {
 }
 
 /** The state before the first step. */
-export function freshState({ settings, corpus, services }: RunParts): TrainingState {
+export function freshState({ settings, corpus, services, adapter }: RunParts): TrainingState {
   return {
     format: 1,
     step: 0,
@@ -26,6 +27,7 @@ export function freshState({ settings, corpus, services }: RunParts): TrainingSt
     optimizer: settings.optimizer,
     optimizerScalars: {},
     dataFingerprint: corpus.fingerprint,
+    ...(adapter && { baseFingerprint: baseFingerprint(adapter) }),
     backend: backendIdentity(services.backend),
   };
 }
@@ -48,6 +50,7 @@ export function restoreRun(run: RunParts, checkpoint: string, otherData: boolean
       : [`the run was made with ${state.backend} and goes on with ${identity}: the last digits will differ`]),
     ...optimizerNotes(checkpoint, state.optimizer, settings.optimizer),
   ];
+  checkBase(run, checkpoint, state);
   restoreOptimizer(checkpoint, optimizer, state);
   optimizer.training?.(true); // checkpoints hold the weights to evaluate
   // losses on other text say nothing about these
@@ -69,6 +72,16 @@ function checkData({ corpus, settings }: RunParts, checkpoint: string, state: Tr
     'bad-data',
     `the data have changed since ${checkpoint}: fingerprint ${corpus.fingerprint}, then ${state.dataFingerprint}`,
     `restore ${settings.data.join(', ') || 'the corpus'}, add --force to go on with what is there, or start a new run with --init-from ${checkpoint}`,
+  );
+}
+
+/** @throws GemmoeError where the model that an adapter is trained on is no longer what it was */
+function checkBase({ adapter, settings }: RunParts, checkpoint: string, { baseFingerprint: was }: TrainingState): void {
+  if (!adapter || was === baseFingerprint(adapter)) return;
+  throw new GemmoeError(
+    'bad-data',
+    `the weights in ${settings.initFrom} are not those that the adapter in ${checkpoint} was trained on`,
+    'restore that model, or start a new run from the one that is there',
   );
 }
 

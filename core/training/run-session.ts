@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { validationWindows } from '../data/batches.ts';
 import { bigramLoss } from '../data/bigram.ts';
 import { GemmoeError } from '../errors.ts';
+import { saveAdapter } from '../formats/adapter.ts';
 import { recoverDirectory, writeDirectoryAtomic } from '../formats/atomic-files.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
 import { pruneCheckpoints, saveCheckpoint, type TrainingState } from './checkpoint.ts';
@@ -72,12 +73,13 @@ export class RunSession {
     this.savedStep = restored?.state.step ?? -1;
     this.notes.push(...(restored?.notes ?? []));
     this.trainer = new Trainer(run.model, run.optimizer, run.schedule, {
-      ...trainerOptions(run.settings, run.services),
+      ...trainerOptions(run),
       step: this.state.step,
       state: this.state.trainer,
     });
     pruneCheckpoints(runDirectory, run.settings.keepLast, this.state.best?.step);
     recoverDirectory(this.modelDirectory);
+    recoverDirectory(this.adapterDirectory);
     const { step, metricsBytes } = this.state;
     if (restored && step === run.settings.steps) {
       Object.assign(this.state, beforeTheEnd(runDirectory, metricsBytes, step));
@@ -88,6 +90,10 @@ export class RunSession {
 
   private get modelDirectory(): string {
     return join(this.directory, 'model');
+  }
+
+  private get adapterDirectory(): string {
+    return join(this.directory, 'adapter');
   }
 
   /** Tells the observer what is going to happen. */
@@ -217,8 +223,9 @@ export class RunSession {
       this.savedStep = -1; // once more, with what the validation found
       this.save();
     }
-    const { model, optimizer, corpus, original } = this.parts;
+    const { model, adapter, optimizer, corpus, original, settings } = this.parts;
     optimizer.training?.(false); // and so they stay: the run is over
+    if (adapter) saveAdapter(this.adapterDirectory, adapter, settings.initFrom, { replace: true });
     writeDirectoryAtomic(
       this.modelDirectory,
       (temporary) => writeModelFiles(temporary, model, { tokenizer: corpus.tokenizer, ...(original && { original }) }),
@@ -251,6 +258,7 @@ export class RunSession {
     return {
       runDirectory: this.directory,
       modelDirectory: this.modelDirectory,
+      adapterDirectory: this.parts.adapter ? this.adapterDirectory : null,
       steps: step,
       tokens,
       seconds: (performance.now() - this.started) / 1000,
@@ -319,7 +327,7 @@ export class RunSession {
   private save(): void {
     if (this.savedStep === this.state.step) return;
     const start = performance.now();
-    const { model, optimizer, corpus, original, settings } = this.parts;
+    const { model, adapter, optimizer, corpus, original, settings } = this.parts;
     this.log.flush();
     this.state.metricsBytes = this.log.bytes;
     this.state.optimizerScalars = optimizer.scalars?.() ?? {};
@@ -327,6 +335,7 @@ export class RunSession {
     optimizer.training?.(false);
     const path = saveCheckpoint(this.directory, {
       ...{ model, optimizer, tokenizer: corpus.tokenizer },
+      adapter: adapter && { adapter, base: settings.initFrom },
       original,
       state: this.state,
     });

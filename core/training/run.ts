@@ -4,6 +4,7 @@
 // RUN/metrics.jsonl      a record of every step, validation, sample and checkpoint
 // RUN/checkpoints/       see checkpoint.ts
 // RUN/model/             the last weights as a Hugging Face directory, when the run is finished
+// RUN/adapter/           the adapter by itself, where one was trained: model/ has it merged
 //
 // A step is a function of the weights, the optimizer's state, the settings and its number: batches, initialisation and samples
 // draw from counter-based streams. So a run that is killed and resumed computes the same bits as one that is not.

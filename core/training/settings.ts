@@ -15,6 +15,9 @@ export const DATA_ORDERS = ['shuffle', 'random', 'sequential'] as const;
 /** What the products of weights may run on in training. */
 export const PRECISIONS = ['f32', 'bf16', 'fp16'] as const;
 
+/** Every linear layer but routers and head. */
+export const LORA_TARGETS: readonly string[] = ['attention', 'expert'];
+
 export const RunSettingsSchema = z.strictObject({
   /** Shape to initialise, vocabulary included; null when the weights come from `initFrom`. */
   model: ModelConfigSchema,
@@ -63,6 +66,12 @@ export const RunSettingsSchema = z.strictObject({
   lossScale: z.union([z.literal('dynamic'), z.number().positive()]).default('dynamic'),
   /** Decay of an average of the weights that is evaluated and saved in their place; 0 for none. */
   ema: z.number().min(0).lt(1).default(0),
+  /** r of a low-rank adapter that is trained in place of the weights of `initFrom`; 0 trains the weights. */
+  loraRank: count.default(0),
+  /** Strength of the adapter: what it adds is scaled by alpha/r; null for 2·r. */
+  loraAlpha: z.number().positive().nullable().default(null),
+  /** Roles and names of the linear layers that have one. */
+  loraTargets: z.array(z.string().min(1)).default([...LORA_TARGETS]),
   /** T */
   sequenceLength: positive,
   steps: positive,

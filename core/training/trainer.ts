@@ -3,6 +3,8 @@
 import { GemmoeError } from '../errors.ts';
 import { type LayerRouting, PLAIN_ROUTING, type RoutingOptions } from '../model/balancing.ts';
 import { MixedPrecision, type MixedPrecisionOptions } from '../model/mixed-precision.ts';
+import type { LoraAdapter } from '../model/lora.ts';
+import type { ParameterStore } from '../model/parameters.ts';
 import type { LossResult, TrainingOptions, Transformer } from '../model/transformer.ts';
 import type { Optimizer, Schedule } from '../plugin.ts';
 import { Random } from '../random.ts';
@@ -70,6 +72,8 @@ export interface TrainerOptions {
   readonly skipSpikes?: number;
   /** That of the checkpoint that training goes on from. */
   readonly state?: TrainerState | undefined;
+  /** Trains this adapter of the model, which is merged, and nothing else; the optimizer is that of its store. */
+  readonly adapter?: LoraAdapter | undefined;
 }
 
 /** Trains a model: `new Trainer(model, optimizer, schedule).step(ids, targets, batch, length)`. */
@@ -87,6 +91,9 @@ export class Trainer {
   /** Only where gradients pass through float16. */
   private readonly scaler: LossScaler | undefined;
   private readonly spikes: SpikeDetector | undefined;
+  private readonly adapter: LoraAdapter | undefined;
+  /** What the optimizer moves. */
+  private readonly trained: ParameterStore;
   private skipped: number;
   private readonly microBatches: MicroBatches;
   private taken: number;
@@ -103,7 +110,10 @@ export class Trainer {
     this.random = new Random(options.seed ?? 1, 'router jitter');
     this.microBatches = new MicroBatches(this.accumulate);
     this.taken = options.step ?? 0;
-    const { precision, state } = options;
+    const { precision, state, adapter } = options;
+    this.adapter = adapter;
+    this.trained = adapter?.store ?? model.parameters;
+    adapter?.merge();
     this.mixed = precision && new MixedPrecision(model.parameters, model.kernels, precision);
     this.scaler =
       precision?.format === 'fp16' ? new LossScaler(options.lossScale ?? 'dynamic', state?.lossScale) : undefined;
@@ -140,17 +150,18 @@ export class Trainer {
       lossScale,
     );
     const loss = lossSum / tokens;
-    const { parameters, kernels } = this.model;
-    const gradientNorm = Math.sqrt(kernels.sumOfSquares(parameters.gradient)) / lossScale;
+    this.adapter?.takeGradients();
+    const { gradient } = this.trained;
+    const gradientNorm = Math.sqrt(this.model.kernels.sumOfSquares(gradient)) / lossScale;
     const overflowed = !Number.isFinite(loss) || !Number.isFinite(gradientNorm);
     if (overflowed && !this.scaler) {
-      parameters.gradient.fill(0);
+      gradient.fill(0);
       throw diverged(step, loss, gradientNorm, learningRate);
     }
     const spike = !overflowed && (this.spikes?.isSpike(loss, gradientNorm) ?? false);
     const skipped = overflowed || spike;
     if (skipped) {
-      parameters.gradient.fill(0);
+      gradient.fill(0);
       if (overflowed) this.scaler?.overflowed(step);
       else this.scaler?.succeeded();
       this.skipped++;
@@ -182,6 +193,7 @@ export class Trainer {
     const momentum = this.schedule.momentum?.(step);
     // bias corrections count the steps that moved the weights
     this.optimizer.step({ step: step - this.skipped, learningRate, gradientScale, momentum });
+    this.adapter?.merge();
   }
 
   /**

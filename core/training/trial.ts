@@ -39,7 +39,7 @@ export async function runTrial(
   const run = await assembleRun(settings, services);
   const { model, optimizer, schedule, sampler, corpus } = run;
   const { batchSize, sequenceLength, steps, evalWindows } = run.settings;
-  const trainer = new Trainer(model, optimizer, schedule, trainerOptions(run.settings, services));
+  const trainer = new Trainer(model, optimizer, schedule, trainerOptions(run));
   const { ids, targets, documentStarts } = batchBuffers(run.settings);
   const times: number[] = [];
   const resultOf = (loss: number | null): TrialResult => ({
