@@ -1,7 +1,7 @@
 // The addon's kernels in the shape of the contract: records become their fields, as each property read from native code costs
-// as much as a small kernel.
+// as much as a small kernel. Fields are written out: a list of them that is spread is garbage of every call.
 
-import type { AttentionShape, Kernels, ProductKernels } from '../../core/kernels.ts';
+import type { Kernels, ProductKernels } from '../../core/kernels.ts';
 import type { FloatArray } from '../../core/tensor/dtype.ts';
 import type { NativeBackend, SameKernels } from './addon.ts';
 import { PRECISIONS } from './options.ts';
@@ -49,22 +49,6 @@ const SAME: readonly (keyof SameKernels)[] = [
   'toF16',
   'fromF16',
 ];
-
-/** Fields of an attention shape in the addon's order. */
-function fieldsOf(s: AttentionShape): [number, number, number, number, number, number, number, number, number, number] {
-  return [
-    s.batch,
-    s.queries,
-    s.heads,
-    s.kvHeads,
-    s.headDim,
-    s.scale,
-    s.window,
-    s.queryStride,
-    s.keyStride,
-    s.keyBatchStride,
-  ];
-}
 
 const BF16 = PRECISIONS.indexOf('bf16');
 
@@ -115,7 +99,7 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
         if (held.delete(id)) native.letGo(id);
       };
     },
-    attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, shape) {
+    attention(out, logSumExp, q, qOffset, k, kOffset, v, vOffset, starts, s) {
       native.attention(
         out,
         logSumExp,
@@ -126,12 +110,20 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
         v,
         vOffset,
         starts,
-        ...fieldsOf(shape),
-        shape.firstKeys ?? null,
+        s.batch,
+        s.queries,
+        s.heads,
+        s.kvHeads,
+        s.headDim,
+        s.scale,
+        s.window,
+        s.queryStride,
+        s.keyStride,
+        s.keyBatchStride,
+        s.firstKeys ?? null,
       );
     },
-    attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, shape) {
-      const fields = fieldsOf(shape);
+    attentionBackward(dq, dk, dv, dOut, out, logSumExp, q, qOffset, k, kOffset, v, vOffset, s) {
       native.attentionBackward(
         dq,
         dk,
@@ -145,8 +137,17 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
         kOffset,
         v,
         vOffset,
-        ...fields,
-        shape.firstKeys ?? null,
+        s.batch,
+        s.queries,
+        s.heads,
+        s.kvHeads,
+        s.headDim,
+        s.scale,
+        s.window,
+        s.queryStride,
+        s.keyStride,
+        s.keyBatchStride,
+        s.firstKeys ?? null,
       );
     },
     router(probabilities, weights, experts, logits, N, { numExperts: E, topK: K, renormalise, smallestSum = 0 }) {
@@ -209,8 +210,23 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
       const { weights, offsets, rows, slots } = routing;
       const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
       native.experts(
-        ...[y, gathered, gateUp, hidden, output, x, wGateUp, wDown, weights, offsets, rows, slots],
-        ...[N, C, E, K, F],
+        y,
+        gathered,
+        gateUp,
+        hidden,
+        output,
+        x,
+        wGateUp,
+        wDown,
+        weights,
+        offsets,
+        rows,
+        slots,
+        N,
+        C,
+        E,
+        K,
+        F,
       );
     },
     expertsBf16(y, saved, x, wGateUp, wDown, routing, shape) {
@@ -218,18 +234,52 @@ export function nativeKernelsOf(native: NativeBackend): Partial<Kernels> & Produ
       const { weights, offsets, rows, slots } = routing;
       const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
       native.expertsBf16(
-        ...[y, gathered, gateUp, hidden, output, x, wGateUp, wDown, weights, offsets, rows, slots],
-        ...[N, C, E, K, F],
+        y,
+        gathered,
+        gateUp,
+        hidden,
+        output,
+        x,
+        wGateUp,
+        wDown,
+        weights,
+        offsets,
+        rows,
+        slots,
+        N,
+        C,
+        E,
+        K,
+        F,
       );
     },
     expertsBackward(dx, dWeights, dWGateUp, dWDown, scratch, dy, saved, wGateUp, wDown, routing, shape) {
       const { weights, offsets, slots } = routing;
       const { tokens: N, hiddenSize: C, numExperts: E, topK: K, expertWidth: F } = shape;
       native.expertsBackward(
-        ...[dx, dWeights, dWGateUp, dWDown],
-        ...[scratch.gathered, scratch.gateUp, scratch.hidden, scratch.output, dy],
-        ...[saved.gathered, saved.gateUp, saved.hidden, saved.output, wGateUp, wDown],
-        ...[weights, offsets, slots, N, C, E, K, F],
+        dx,
+        dWeights,
+        dWGateUp,
+        dWDown,
+        scratch.gathered,
+        scratch.gateUp,
+        scratch.hidden,
+        scratch.output,
+        dy,
+        saved.gathered,
+        saved.gateUp,
+        saved.hidden,
+        saved.output,
+        wGateUp,
+        wDown,
+        weights,
+        offsets,
+        slots,
+        N,
+        C,
+        E,
+        K,
+        F,
       );
     },
   };

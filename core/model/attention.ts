@@ -39,6 +39,7 @@ export class Attention {
   private readonly qkNorm: QkNorm | null;
   private readonly config: ModelConfig;
   private readonly layer: number;
+  private lastShape: AttentionShape | undefined;
 
   constructor(store: ParameterStore, name: string, config: ModelConfig, layer: number) {
     const { hiddenSize: C, numHeads: H, numKvHeads: KV, headDim: D } = config;
@@ -146,14 +147,27 @@ export class Attention {
   private rotate(pass: Pass, packed: FloatArray, inverse: boolean): void {
     const { numHeads: H, numKvHeads: KV, headDim: D } = this.config;
     const { cos, sin } = pass.rope;
-    const given = [packed, 0, this.qkv.outputs, cos, sin, pass.positions, pass.rows, H + KV, D, inverse] as const;
-    if (this.config.ropeInterleaved) pass.kernels.ropeInterleaved(...given);
-    else pass.kernels.rope(...given);
+    const { kernels, positions, rows } = pass;
+    const stride = this.qkv.outputs;
+    if (this.config.ropeInterleaved) {
+      kernels.ropeInterleaved(packed, 0, stride, cos, sin, positions, rows, H + KV, D, inverse);
+    } else {
+      kernels.rope(packed, 0, stride, cos, sin, positions, rows, H + KV, D, inverse);
+    }
   }
 
+  /** The shape of a pass; made anew only where it is another than before. */
   private shape(pass: Pass, keyStride: number, keyBatchStride: number): AttentionShape {
     const { numHeads: heads, numKvHeads: kvHeads, headDim, attentionMultiplier } = this.config;
-    return {
+    const { lastShape: last } = this;
+    const isSame =
+      last?.batch === pass.batch &&
+      last.queries === pass.length &&
+      last.keyStride === keyStride &&
+      last.keyBatchStride === keyBatchStride &&
+      last.firstKeys === (pass.documentStarts ?? undefined);
+    if (isSame) return last;
+    this.lastShape = {
       batch: pass.batch,
       queries: pass.length,
       heads,
@@ -166,5 +180,6 @@ export class Attention {
       keyBatchStride,
       firstKeys: pass.documentStarts ?? undefined,
     };
+    return this.lastShape;
   }
 }

@@ -18,6 +18,7 @@ export class Experts {
   /** [E,C,F] */
   readonly down: Parameter;
   private readonly config: ExpertsConfig;
+  private lastShape: ExpertsShape | undefined;
 
   constructor(store: ParameterStore, name: string, config: ExpertsConfig) {
     const { numExperts: E, expertWidth: F, hiddenSize: C } = config;
@@ -40,15 +41,15 @@ export class Experts {
 
   /** y [N,C] += the weighted experts of x [N,C]. */
   forward(pass: Pass, y: FloatArray, x: FloatArray, routing: Routing, saved: ExpertsSaved): void {
-    const [bitsGateUp, bitsDown] = [this.gateUp.bf16, this.down.bf16];
-    if (bitsGateUp && bitsDown) {
-      pass.kernels.expertsBf16(y, saved, x, bitsGateUp, bitsDown, routing, this.shape(pass));
+    const { gateUp, down } = this;
+    const shape = this.shape(pass);
+    if (gateUp.bf16 && down.bf16) {
+      pass.kernels.expertsBf16(y, saved, x, gateUp.bf16, down.bf16, routing, shape);
       return;
     }
-    const [gateUp, down] = pass.mixed?.ofBoth(this.gateUp, this.down) ?? [];
-    const kernels = gateUp?.kernels ?? pass.kernels;
-    const [wGateUp, wDown] = [gateUp?.weights ?? this.gateUp.data, down?.weights ?? this.down.data];
-    kernels.experts(y, saved, x, wGateUp, wDown, routing, this.shape(pass));
+    const halves = pass.mixed?.ofBoth(gateUp, down);
+    if (halves) halves[0].kernels.experts(y, saved, x, halves[0].weights, halves[1].weights, routing, shape);
+    else pass.kernels.experts(y, saved, x, gateUp.data, down.data, routing, shape);
   }
 
   /** dx [N,C] = and dWeights [N,K] = from dy [N,C]; the weights' gradients are added to. */
@@ -62,8 +63,8 @@ export class Experts {
     scratch: ExpertsSaved,
   ): void {
     const { gateUp, down } = this;
-    const [halfGateUp, halfDown] = pass.mixed?.ofBoth(gateUp, down) ?? [];
-    const kernels = halfGateUp?.kernels ?? pass.kernels;
+    const halves = pass.mixed?.ofBoth(gateUp, down);
+    const kernels = halves?.[0].kernels ?? pass.kernels;
     kernels.expertsBackward(
       dx,
       dWeights,
@@ -72,16 +73,17 @@ export class Experts {
       scratch,
       dy,
       saved,
-      halfGateUp?.weights ?? gateUp.data,
-      halfDown?.weights ?? down.data,
+      halves?.[0].weights ?? gateUp.data,
+      halves?.[1].weights ?? down.data,
       routing,
       this.shape(pass),
     );
   }
 
-  private shape(pass: Pass): ExpertsShape {
-    const { hiddenSize, numExperts, topK, expertWidth } = this.config;
-    return { tokens: pass.rows, hiddenSize, numExperts, topK, expertWidth };
+  /** The shape of a pass; made anew only where it is another than before. */
+  private shape({ rows: tokens }: Pass): ExpertsShape {
+    if (this.lastShape?.tokens !== tokens) this.lastShape = { ...this.config, tokens };
+    return this.lastShape;
   }
 }
 

@@ -98,9 +98,12 @@ export class Router {
       dropGradients(dWeights, routing.weights, rows * this.options.topK);
     }
     const { weights, experts } = routing;
-    const d = [dLogits, dWeights, dProbabilities, probabilities] as const;
-    if (this.sparseMixer) kernels.sparseMixerBackward(...d, logits, experts, rows, this.sparseMixer);
-    else kernels.routerBackward(...d, weights, experts, rows, this.options);
+    const { sparseMixer, options } = this;
+    if (sparseMixer) {
+      kernels.sparseMixerBackward(dLogits, dWeights, dProbabilities, probabilities, logits, experts, rows, sparseMixer);
+    } else {
+      kernels.routerBackward(dLogits, dWeights, dProbabilities, probabilities, weights, experts, rows, options);
+    }
     if (context && context.zScale !== 0) {
       context.zSum += kernels.zLoss(dLogits, logits, rows, this.options.numExperts, context.zScale);
     }

@@ -106,6 +106,7 @@ export class Transformer {
   private readonly blocks: readonly Block[];
   private readonly finalNorm: Norm;
   private readonly head: Head;
+  private readonly routedLayers: readonly number[];
   private release: (() => void) | undefined;
 
   /** A model of zero weights, allocated at their first use; fill them with `initialise` or from a file. */
@@ -123,6 +124,7 @@ export class Transformer {
     this.blocks = Array.from({ length: config.numLayers }, (_, layer) => new Block(store, config, layer));
     this.finalNorm = makeNorm(store, 'final_norm', config);
     this.head = new Head(store, config, this.embedding.table);
+    this.routedLayers = expertLayers(config);
   }
 
   get dtype(): ComputeType {
@@ -219,12 +221,12 @@ export class Transformer {
     this.forwardThroughBlocks(pass, plan, ids);
     const auxLoss = this.routing?.auxiliaryLoss() ?? null;
     const auxScale = options.auxScale ?? this.config.auxLossCoefficient;
-    for (const layer of expertLayers(this.config)) {
+    for (const layer of this.routedLayers) {
       this.routing?.auxiliaryGradient(plan.dProbabilities[layer], layer, auxScale);
     }
     const lossSum = this.headForwardBackward(pass, plan, targets, options.tokenScale ?? 1 / tokens);
     this.backwardThroughBlocks(pass, plan, ids, segment);
-    const zLoss = routing && routing.zScale !== 0 ? routing.zSum / (rows * expertLayers(this.config).length) : null;
+    const zLoss = routing && routing.zScale !== 0 ? routing.zSum / (rows * this.routedLayers.length) : null;
     return { lossSum, tokens, auxLoss, zLoss };
   }
 
@@ -334,17 +336,16 @@ export class Transformer {
     for (let n = 0; n < positions.length; n++) positions[n] = start + (n % length) - (documentStarts?.[n] ?? 0);
     this.rope.ensure(start + length);
     const { kernels, rope } = this;
-    return {
-      ...{ kernels, batch, length, rows: batch * length, positions, starts, cache, rope, routing, mixed },
-      documentStarts: documentStarts ?? null,
-    };
+    const rows = batch * length;
+    const given = documentStarts ?? null;
+    return { kernels, batch, length, rows, positions, starts, cache, rope, routing, mixed, documentStarts: given };
   }
 
   private routingContext(plan: TrainingPlan, rows: number, options: TrainingOptions): RoutingContext | null {
     const { routing, jitter } = options;
     if (!this.routing || !routing) return null;
     if (plan.jittered && !jitter) throw new GemmoeError('internal', 'jitter was asked for without a source of noise');
-    const zScale = routing.zLoss / (rows * expertLayers(this.config).length);
+    const zScale = routing.zLoss / (rows * this.routedLayers.length);
     return { options: routing, source: jitter ?? null, jittered: plan.jittered, zScale, zSum: 0 };
   }
 

@@ -5,7 +5,7 @@ import { type LayerRouting, PLAIN_ROUTING, type RoutingOptions } from '../model/
 import { MixedPrecision, type MixedPrecisionOptions } from '../model/mixed-precision.ts';
 import type { LoraAdapter } from '../model/lora.ts';
 import type { ParameterStore } from '../model/parameters.ts';
-import type { LossResult, TrainingOptions, Transformer } from '../model/transformer.ts';
+import type { LossResult, Transformer } from '../model/transformer.ts';
 import type { Optimizer, Schedule } from '../plugin.ts';
 import { Random } from '../random.ts';
 import { type MicroBatch, MicroBatches, targetsIn } from './accumulation.ts';
@@ -210,26 +210,21 @@ export class Trainer {
   ): LossResult {
     const { model, accumulate, checkpointEvery, random, mixed } = this;
     if (tokens === 0) throw new GemmoeError('bad-data', 'no row of the step has a target', 'give at least one');
-    const options: TrainingOptions = {
-      tokenScale: lossScale / tokens,
-      auxScale: (lossScale * model.config.auxLossCoefficient) / accumulate,
-      checkpointEvery,
-      routing: { ...this.routing, zLoss: (lossScale * this.routing.zLoss) / accumulate },
-      mixed,
-    };
+    const tokenScale = lossScale / tokens;
+    const auxScale = (lossScale * model.config.auxLossCoefficient) / accumulate;
+    const ownZLoss = (lossScale * this.routing.zLoss) / accumulate;
+    const routing = ownZLoss === this.routing.zLoss ? this.routing : { ...this.routing, zLoss: ownZLoss };
+    const step = this.taken + 1;
     mixed?.refresh();
     model.routingTotals?.reset();
     let lossSum = 0;
     let auxLoss: number | null = null;
     let zLoss: number | null = null;
-    for (const [pass, micro] of microBatches.entries()) {
-      const jitter = { random, step: this.taken + 1, pass };
-      const { documentStarts } = micro;
-      const result = model.forwardBackward(micro.ids, micro.targets, batch, length, {
-        ...options,
-        jitter,
-        documentStarts,
-      });
+    for (let pass = 0; pass < microBatches.length; pass++) {
+      const { ids, targets, documentStarts } = microBatches[pass];
+      const jitter = { random, step, pass };
+      const options = { tokenScale, auxScale, checkpointEvery, routing, mixed, jitter, documentStarts };
+      const result = model.forwardBackward(ids, targets, batch, length, options);
       lossSum += result.lossSum;
       auxLoss = plus(auxLoss, result.auxLoss, accumulate);
       zLoss = plus(zLoss, result.zLoss, accumulate);
