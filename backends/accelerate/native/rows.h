@@ -104,25 +104,36 @@ static void layerNorm(Context* context, float* y, float* mean, float* rstd, cons
   });
 }
 
+/** Σ x² of n values. */
+INLINE float rowSquares(const float* x, long n) {
+  vf first{}, second{};
+  long i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    const vf a = load(x + i), b = load(x + i + W);
+    first += a * a;
+    second += b * b;
+  }
+  for (; i < n; i += W) {
+    const vf a = n - i >= W ? load(x + i) : loadPartial(x + i, n - i);
+    first += a * a;
+  }
+  return sum(first + second);
+}
+
 static void rmsNorm(Context* context, float* y, float* rstd, const float* x, const float* gamma, long N, long C, float eps) {
   parallelRows(context, N, N * C, [=](long begin, long end, int) {
-    for (long n = begin; n < end; n++) {
-      const float* from = x + n * C;
-      vf first{}, second{};
-      long i = 0;
-      for (; i + 2 * W <= C; i += 2 * W) {
-        const vf a = load(from + i), b = load(from + i + W);
-        first += a * a;
-        second += b * b;
+    // W rows at a time: one root and one division for all of them
+    for (long first = begin; first < end; first += W) {
+      const long rows = least(W, end - first);
+      float squares[W] = {};
+      for (long r = 0; r < rows; r++) squares[r] = rowSquares(x + (first + r) * C, C);
+      storePartial(rstd + first, 1.0f / squareRoot(load(squares) / (float)C + eps), rows);
+      for (long n = first; n < first + rows; n++) {
+        const float* from = x + n * C;
+        float* to = y + n * C;
+        const float scale = rstd[n];
+        forVectors(C, [&](long i, auto load, auto store) { store(to + i, load(from + i) * scale * load(gamma + i)); });
       }
-      for (; i < C; i += W) {
-        const vf a = C - i >= W ? load(from + i) : loadPartial(from + i, C - i);
-        first += a * a;
-      }
-      const float scale = 1.0f / sqrtf(sum(first + second) / (float)C + eps);
-      rstd[n] = scale;
-      float* to = y + n * C;
-      forVectors(C, [&](long i, auto load, auto store) { store(to + i, load(from + i) * scale * load(gamma + i)); });
     }
   });
 }
