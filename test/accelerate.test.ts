@@ -296,28 +296,21 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
     const options = { numExperts: 4, topK: 2, renormalise: true };
     const choose = ([weights, experts, probabilities, bias]: readonly number[]) =>
       kernels.chooseExperts(f(weights), new Int32Array(experts), f(probabilities), f(bias), 3, options);
-    choose([6, 6, 12, 4]);
-    for (const sizes of [
-      [5, 6, 12, 4],
-      [6, 5, 12, 4],
-      [6, 6, 11, 4],
-      [6, 6, 12, 3],
-    ] as const) {
-      expect(() => choose(sizes)).toThrow(RangeError);
-    }
+    refuseShorter(choose, [6, 6, 12, 4]);
+    const mixer = { numExperts: 4, jitter: 0.1 };
+    const mix = ([probabilities, weights, experts, logits]: readonly number[]) =>
+      kernels.sparseMixer(f(probabilities), f(weights), new Int32Array(experts), f(logits), 3, mixer);
+    refuseShorter(mix, [12, 6, 6, 12]);
+    const mixBackward = ([d, dWeights, dProbabilities, probabilities, logits, experts]: readonly number[]) => {
+      const chosen = new Int32Array(experts);
+      kernels.sparseMixerBackward(f(d), f(dWeights), f(dProbabilities), f(probabilities), f(logits), chosen, 3, mixer);
+    };
+    refuseShorter(mixBackward, [12, 6, 4, 12, 12, 6]);
     const rates = { learningRate: 0.1, step: 1, decayRate: 0.8, eps1: 1e-8, eps2: 1e-3, clip: 1 };
     const settings = { ...rates, relative: false, weightDecay: 0, gradientScale: 1 };
     const adafactor = ([p, g, row, column]: readonly number[]) =>
       kernels.adafactor(f(p), f(g), f(row), 1, f(column), 2, 1, 3, 4, settings);
-    adafactor([13, 13, 4, 6]);
-    for (const sizes of [
-      [12, 13, 4, 6],
-      [13, 12, 4, 6],
-      [13, 13, 3, 6],
-      [13, 13, 4, 5],
-    ] as const) {
-      expect(() => adafactor(sizes)).toThrow(RangeError);
-    }
+    refuseShorter(adafactor, [13, 13, 4, 6]);
   });
 
   test('an index that leaves its table is refused', () => {
@@ -327,6 +320,11 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
     expect(() => kernels.embedding(y, table, Int32Array.of(0, -1), 2, 4)).toThrow(/ids\[1\] is -1, outside 0 to 2/);
     expect(() => kernels.crossEntropy(null, table, Int32Array.of(0, 4, 1), 3, 4, 1)).toThrow(RangeError);
     expect(() => kernels.groupedLinear(y, table, table, Int32Array.of(0, 2, 1), 2, 4, 1)).toThrow(/offsets\[2\]/);
+    const mixer = { numExperts: 4, jitter: 0.1 };
+    const mix = (experts: Int32Array) => kernels.sparseMixerBackward(y, f(4), null, f(8), f(8), experts, 2, mixer);
+    mix(Int32Array.of(0, 3, 1, 2));
+    expect(() => mix(Int32Array.of(0, 4, 1, 2))).toThrow(/experts\[1\] is 4, outside 0 to 3/);
+    expect(() => mix(Int32Array.of(0, 3, -1, 2))).toThrow(RangeError);
   });
 });
 
@@ -357,6 +355,14 @@ function refusal(run: () => unknown): GemmoeError {
     return error as GemmoeError;
   }
   return expect.fail('it was not refused');
+}
+
+/** Runs a call on arrays of these lengths, then with each of them in turn one element short, which must be refused. */
+function refuseShorter(call: (lengths: readonly number[]) => void, lengths: readonly number[]): void {
+  call(lengths);
+  for (const short of lengths.keys()) {
+    expect(() => call(lengths.map((length, i) => (i === short ? length - 1 : length)))).toThrow(RangeError);
+  }
 }
 
 /** Distance of float32 numbers around x. */
@@ -472,6 +478,7 @@ function everyParallelKernel(kernels: Kernels): Float32Array[] {
   );
   keep(normed, dTable, dGamma, Float32Array.of(loss, kernels.sumOfSquares(table)));
 
+  keep(...parallelRowKernels(kernels, table, rows, columns));
   const zGradient = floats(rows * columns);
   keep(zGradient, Float32Array.of(kernels.zLoss(zGradient, table, rows, columns, 0.1)));
   const [p, g, row, column] = [normal(rows * columns, 'p'), normal(rows * columns, 'g'), floats(rows), floats(columns)];
@@ -486,6 +493,38 @@ function everyParallelKernel(kernels: Kernels): Float32Array[] {
     keep(batch);
   }
   return written;
+}
+
+/** What LayerNorm, the elementwise kernels, the rope of neighbours and sparsemixer write for x [N,C]. */
+function parallelRowKernels(kernels: Kernels, x: Float32Array, N: number, C: number): Float32Array[] {
+  const floats = (length: number) => new Float32Array(length);
+  const [gamma, beta, dy] = [normal(C, 'gamma'), normal(C, 'beta'), normal(N * C, 'dy')];
+  const [y, mean, rstd] = [floats(N * C), floats(N), floats(N)];
+  kernels.layerNorm(y, mean, rstd, x, gamma, beta, N, C, 1e-5);
+  const [dx, dGamma, dBeta] = [floats(N * C), floats(C), floats(C)];
+  kernels.layerNormBackward(dx, dGamma, dBeta, dy, x, gamma, mean, rstd, N, C);
+
+  const [scaled, clamped, dClamped] = [floats(N * C), floats(N * C), floats(N * C)];
+  kernels.scale(scaled, x, 0.3, N * C);
+  kernels.clamp(clamped, x, 0.5, N * C);
+  kernels.clampBackward(dClamped, dy, x, 0.5, N * C);
+
+  const turned = x.slice();
+  const [cosines, sines] = [normal((N * C) / 2, 'cos'), normal((N * C) / 2, 'sin')];
+  const positions = Int32Array.from({ length: N }, (_, n) => n);
+  kernels.ropeInterleaved(turned, 0, C, cosines, sines, positions, N, 1, C, false);
+
+  const options = { numExperts: C, jitter: 0.3 };
+  const [probabilities, weights, experts, dLogits] = [
+    floats(N * C),
+    floats(2 * N),
+    new Int32Array(2 * N),
+    floats(N * C),
+  ];
+  kernels.sparseMixer(probabilities, weights, experts, x, N, options);
+  kernels.sparseMixerBackward(dLogits, normal(2 * N, 'dw'), gamma, probabilities, x, experts, N, options);
+  const routed = [probabilities, weights, Float32Array.from(experts), dLogits];
+  return [y, mean, rstd, dx, dGamma, dBeta, scaled, clamped, dClamped, turned, ...routed];
 }
 
 interface CallOf {
@@ -513,6 +552,12 @@ const CALLS: readonly CallOf[] = [
   { kernel: 'rmsNorm', args: () => [f(8), f(2), f(8), f(4), 2, 4, 1e-5] },
   { kernel: 'rmsNormBackward', args: () => [f(8), f(4), f(8), f(8), f(4), f(2), 2, 4] },
   { kernel: 'rope', args: () => [f(14), 2, 8, f(6), f(6), Int32Array.of(0, 2), 2, 1, 4, false] },
+  { kernel: 'ropeInterleaved', args: () => [f(14), 2, 8, f(6), f(6), Int32Array.of(0, 2), 2, 1, 4, false] },
+  { kernel: 'scale', args: () => [f(5), f(5), 0.3, 5] },
+  { kernel: 'clamp', args: () => [f(5), f(5), 0.3, 5] },
+  { kernel: 'clampBackward', args: () => [f(5), f(5), f(5), 0.3, 5] },
+  { kernel: 'layerNorm', args: () => [f(8), f(2), f(2), f(8), f(4), f(4), 2, 4, 1e-5] },
+  { kernel: 'layerNormBackward', args: () => [f(8), f(4), f(4), f(8), f(8), f(4), f(2), f(2), 2, 4] },
   { kernel: 'softmax', args: () => [f(6), f(6), 2, 3] },
   { kernel: 'swiglu', args: () => [f(6), f(12), 2, 3] },
   { kernel: 'swigluBackward', args: () => [f(12), f(6), f(12), 2, 3] },

@@ -132,7 +132,10 @@ export class RoutingTotals {
 
   /** Begins a new step. */
   reset(): void {
-    for (const sums of [this.picks, this.entropy, this.dropped, this.rows]) sums.fill(0);
+    this.picks.fill(0);
+    this.entropy.fill(0);
+    this.dropped.fill(0);
+    this.rows.fill(0);
   }
 
   /** Adds a pass of `layer`: `rows` tokens, experts taking `capacity` of them at most. */
@@ -158,17 +161,25 @@ export class RoutingTotals {
 
   /** The step so far, layer by layer of those that have experts. */
   layers(): LayerRouting[] {
-    return this.numbers.map((_, place) => {
-      const picks = this.picksOf(place);
-      const total = picks.reduce((sum, count) => sum + count, 0);
-      return {
-        rows: total,
-        load: picks.map((count) => count / total),
-        entropy: this.entropy[place] / this.rows[place],
-        dropped: this.dropped[place] / total,
-        dead: picks.filter((count) => count === 0).length,
-      };
-    });
+    const layers: LayerRouting[] = [];
+    for (let place = 0; place < this.numbers.length; place++) layers.push(this.layerAt(place));
+    return layers;
+  }
+
+  // in plain loops: it is asked for at every step, and each list on the way would be garbage
+  private layerAt(place: number): LayerRouting {
+    const E = this.numExperts;
+    const first = place * E;
+    let total = 0;
+    let dead = 0;
+    for (let e = 0; e < E; e++) {
+      total += this.picks[first + e];
+      if (this.picks[first + e] === 0) dead++;
+    }
+    const load: number[] = [];
+    for (let e = 0; e < E; e++) load.push(this.picks[first + e] / total);
+    const entropy = this.entropy[place] / this.rows[place];
+    return { rows: total, load, entropy, dropped: this.dropped[place] / total, dead };
   }
 
   private picksOf(place: number): number[] {

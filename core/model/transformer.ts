@@ -279,8 +279,8 @@ export class Transformer {
 
   private forwardThroughBlocks(pass: Pass, plan: TrainingPlan, ids: Int32Array): void {
     this.embedding.forward(pass, plan.streams[0], ids);
-    for (const [layer, block] of this.blocks.entries()) {
-      block.forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
+    for (let layer = 0; layer < this.blocks.length; layer++) {
+      this.blocks[layer].forward(pass, plan.streams[layer + 1], plan.streams[layer], plan.blocks[layer]);
       this.recordRouting(layer, plan.blocks[layer], pass.rows);
       this.addToTotals(pass, layer, plan.blocks[layer]);
     }
