@@ -5,7 +5,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { AccelerateBackend, accelerateBackend } from '../backends/accelerate/accelerate-backend.ts';
 import { addonUnavailable, loadAddon } from '../backends/accelerate/addon.ts';
@@ -93,7 +92,12 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
   describe('threads', () => {
     test.each([2, 3, 5])('%i give the bits of one', (threads) => {
       const results = [1, threads].map((count) => everyParallelKernel(bindKernels(create(`threads=${count}`))));
-      for (const [i, array] of results[0].entries()) expect(results[1][i]).toEqual(array);
+      // not toEqual, whose account of a difference between so many numbers never ends
+      const bits = results.map((arrays) => arrays.map((array) => new Uint32Array(array.buffer)));
+      for (const [i, array] of bits[0].entries()) {
+        const place = array.findIndex((value, j) => value !== bits[1][i][j]);
+        expect(place, `array ${i} differs at this place`).toBe(-1);
+      }
     });
 
     test('auto takes a number that the machine has', () => {
@@ -267,28 +271,14 @@ describe.skipIf(absent !== undefined)('accelerate', () => {
     expect(refusal(() => create(options)).hint).toBeTruthy();
   });
 
-  test('any argument out of bounds is refused before a kernel runs', () => {
-    const kernels = bindKernels(create('threads=1'));
-    fc.assert(
-      fc.property(fc.constantFrom(...CALLS), fc.nat(), fc.nat(), (call, which, how) => {
-        const args = call.args();
-        const index = which % args.length;
-        const bad = spoil(args[index], how);
-        if (bad === undefined || (call.sizedBy === index && ArrayBuffer.isView(bad) && isShorter(bad, args[index])))
-          return;
-        const before = args.map((value) => (ArrayBuffer.isView(value) ? (value as Float32Array).slice() : value));
-        args[index] = bad;
-        const run = () => (kernels[call.kernel] as (...values: unknown[]) => unknown)(...args);
-        expect(run, `${call.kernel}, argument ${index} = ${describeValue(bad)}`).toThrow(/^(?!.*assert)/);
-        try {
-          run();
-        } catch (error) {
-          expect(error instanceof TypeError || error instanceof RangeError, String(error)).toBe(true);
-        }
-        for (const [i, value] of args.entries()) if (i !== index) expect(value).toEqual(before[i]);
-      }),
-      { numRuns: 2000 },
-    );
+  describe('any argument out of bounds is refused before a kernel runs', () => {
+    test.each(CALLS)('$kernel', (call) => {
+      const run = bindKernels(create('threads=1'))[call.kernel] as (...values: unknown[]) => unknown;
+      run(...call.args());
+      for (const index of call.args().keys()) {
+        for (let how = 0; how < WAYS_TO_SPOIL; how++) expectRefusal(call, run, index, how);
+      }
+    });
   });
 
   test('arrays that are too short for a record of sizes are refused', () => {
@@ -583,7 +573,28 @@ const CALLS: readonly CallOf[] = [
   { kernel: 'fromF16', args: () => [f(5), new Uint16Array(5)], sizedBy: 1 },
 ];
 
-/** An argument of the same place that must be refused; undefined where this way of spoiling does not apply. */
+/** Calls with one argument spoiled, which must be an error of its type or size that leaves the others as they were. */
+function expectRefusal(call: CallOf, run: (...values: unknown[]) => unknown, index: number, how: number): void {
+  const args = call.args();
+  const bad = spoil(args[index], how);
+  if (call.sizedBy === index && ArrayBuffer.isView(bad) && isShorter(bad, args[index])) return;
+  const before = args.map((value) => (ArrayBuffer.isView(value) ? (value as Float32Array).slice() : value));
+  args[index] = bad;
+  let error: unknown;
+  try {
+    run(...args);
+  } catch (thrown) {
+    error = thrown;
+  }
+  const what = `argument ${index} = ${describeValue(bad)}: ${String(error)}`;
+  expect(error instanceof TypeError || error instanceof RangeError, what).toBe(true);
+  for (const [i, value] of args.entries()) if (i !== index) expect(value, what).toEqual(before[i]);
+}
+
+/** Values of `how` that differ. */
+const WAYS_TO_SPOIL = 7;
+
+/** An argument of the same place that must be refused. */
 function spoil(value: unknown, how: number): unknown {
   if (value instanceof Float32Array || value instanceof Int32Array || value instanceof Uint16Array) {
     const ways = [

@@ -11,6 +11,7 @@ import {
   limitCapacity,
   PLAIN_ROUTING,
   type RoutingOptions,
+  RoutingTotals,
   updateSelectionBias,
 } from '../core/model/balancing.ts';
 import type { ModelConfig } from '../core/model/config.ts';
@@ -234,6 +235,26 @@ function trainerOf(model: Transformer, options: TrainerOptions, rate = 3e-3): Tr
 }
 
 describe('what a step says about its routing', () => {
+  test("are each layer's own: picks, drops and dead experts of its passes", () => {
+    const totals = new RoutingTotals({ ...SMALL, numLayers: 3, numExperts: 4, topK: 1, denseLayers: [1] });
+    const uniform = new Float32Array(32).fill(0.25);
+    const passOf = (...offsets: number[]) => {
+      const none = new Int32Array(0);
+      return { experts: none, weights: uniform, offsets: Int32Array.from(offsets), rows: none, slots: none };
+    };
+    for (const _ of ['what a reset forgets', 'what counts']) {
+      totals.reset();
+      totals.add(0, passOf(0, 2, 4, 6, 8), uniform, 8, 2);
+      totals.add(2, passOf(0, 0, 6, 6, 8), uniform, 8, 4);
+      totals.add(2, passOf(0, 0, 2, 2, 8), uniform, 8, 4);
+    }
+    const entropy = Math.log(4);
+    expect(totals.layers()).toEqual([
+      { rows: 8, load: [0.25, 0.25, 0.25, 0.25], entropy: expect.closeTo(entropy, 12), dropped: 0, dead: 0 },
+      { rows: 16, load: [0, 0.5, 0, 0.5], entropy: expect.closeTo(entropy, 12), dropped: 0.25, dead: 2 },
+    ]);
+  });
+
   test('are the loads, the entropy and the dead experts of all its micro-batches, recomputed blocks not counted', () => {
     const { ids, targets } = batch();
     const whole = trainerOf(modelOf(), {}).step(ids, targets, B, T);
