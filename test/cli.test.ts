@@ -574,6 +574,28 @@ describe('prepare', () => {
     expect(await measure(held, shard)).toMatchObject({ error: { message: expect.stringMatching(/different kinds/) } });
   });
 
+  test.each(['packed', 'masked', 'padded'])(
+    'evaluate measures %s documents as the run validated them',
+    async (mode) => {
+      const rows = join(scratch, 'rows.jsonl');
+      const row = (_: unknown, i: number) =>
+        `${JSON.stringify({ text: `${'a line of words '.slice(i % 9)}${i * i}` })}\n`;
+      writeFileSync(rows, Array.from({ length: 200 }, row).join(''));
+      const folder = join(scratch, `rows-${mode}`);
+      expect((await gemmoe(['prepare', rows, '--out', folder, '--tokenizer', 'byte'])).code).toBe(0);
+      const run = join(scratch, `rows-${mode}-run`);
+      const train = ['train', '--data', folder, ...TRAIN.slice(3), '--documents', mode, '--steps', '3', '--out', run];
+      const { validation } = await json<{ validation: { loss: number } }>(train);
+      const evaluate = async (documents: string) => {
+        const options = ['--backend', 'reference', '--sequence-length', '16', '--documents', documents];
+        return (await json<{ loss: number }>(['evaluate', '--model', run, '--data', folder, ...options])).loss;
+      };
+      expect(await evaluate(mode)).toBeCloseTo(validation.loss, 10);
+      const other = await evaluate(mode === 'masked' ? 'packed' : 'masked');
+      expect(Math.abs(other - validation.loss)).toBeGreaterThan(1e-6);
+    },
+  );
+
   test('reads standard input, text and JSONL', async () => {
     const fromText = join(scratch, 'from-stdin');
     expect(

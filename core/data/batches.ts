@@ -165,8 +165,13 @@ export interface Windows {
   fill(index: number, ids: Int32Array, targets: Int32Array, offset: number): void;
 }
 
-/** floor((length - 1) / T) windows, each beginning where the one before ended; with `padded` documents, these in order. */
+/**
+ * floor((length - 1) / T) windows, each beginning where the one before ended; with `padded` documents, these in order.
+ *
+ * @throws GemmoeError for rows of documents where there is one document
+ */
 export function validationWindows(source: TokenSource, sequenceLength: number, documents?: DocumentRows): Windows {
+  if (documents?.mode === 'masked') refuseOneDocument(documents.mode, documents.separator);
   if (documents?.mode === 'padded') {
     const pieces = rowsOf(source, { documents, sequenceLength, batchSize: 1, order: 'sequential', seed: 0 });
     return {
