@@ -31,6 +31,11 @@ export function bytes(value: number): string {
   return `${value} B`;
 }
 
+/** A part in hundredths of the whole: 7.3 % */
+export function percent(part: number, whole = 1): string {
+  return `${((100 * part) / whole).toFixed(1)} %`;
+}
+
 /** 75 -> `1m15s`. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));

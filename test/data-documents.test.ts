@@ -9,8 +9,10 @@ import { markDocuments } from '../core/data/document-rows.ts';
 import { MemorySource } from '../core/data/sources.ts';
 import { IGNORE_INDEX } from '../core/kernels.ts';
 import { evaluateSource } from '../core/training/evaluate.ts';
+import type { RunObserver } from '../core/training/events.ts';
+import { train } from '../core/training/run.ts';
 import { modelOf, SMALL } from './support/small-model.ts';
-import { smallSettings, traceOf, trainAndResume } from './support/runs.ts';
+import { referenceServices, smallSettings, traceOf, trainAndResume } from './support/runs.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'gemmoe-documents-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -163,6 +165,18 @@ describe('a run', () => {
       const packed = join(scratch, `${documents} packed`);
       await trainAndResume({ ...settings, documents: 'packed' }, packed);
       expect(traceOf(packed).weights.equals(traceOf(whole).weights)).toBe(false);
+    },
+  );
+
+  test.each(['packed', 'padded'] as const)(
+    'counts beforehand the windows that %s documents are validated in',
+    async (mode) => {
+      using services = referenceServices();
+      let planned: number | undefined;
+      const observer: RunObserver = { planned: (plan) => void (planned = plan.validationWindows), record() {} };
+      const settings = smallSettings(scratch, { data: [data], documents: mode });
+      const { validation } = await train(settings, join(scratch, `${mode} counted`), services, observer);
+      expect(planned).toBe(validation?.windows);
     },
   );
 

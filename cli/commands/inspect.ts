@@ -13,7 +13,7 @@ import { PRESETS } from '../../core/model/presets.ts';
 import { modelDirectoryOf } from '../../core/training/checkpoint.ts';
 import { trainingFlopsPerToken } from '../../core/training/plan.ts';
 import type { Command, CommandContext } from '../command.ts';
-import { bytes, grouped, scaled, table } from '../format.ts';
+import { bytes, grouped, percent, scaled, table } from '../format.ts';
 import { inspectGguf } from '../inspect-gguf.ts';
 
 function findConfig({ positional, options, cwd }: CommandContext): { name: string; config: ModelConfig } {
@@ -75,7 +75,7 @@ export const inspect: Command = {
     for (const line of table(
       Object.entries(byPart)
         .filter(([, count]) => count > 0)
-        .map(([part, count]) => [part, grouped(count), `${((100 * count) / total).toFixed(1)} %`]),
+        .map(([part, count]) => [part, grouped(count), percent(count, total)]),
     )) {
       terminal.print(line);
     }

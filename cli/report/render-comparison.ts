@@ -3,7 +3,7 @@
 import { activeParameters, totalParameters } from '../../core/model/parameter-counts.ts';
 import type { RunRecord } from '../../core/training/events.ts';
 import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
-import { duration, grouped, scaled } from '../format.ts';
+import { duration, grouped, percent, scaled } from '../format.ts';
 import { collect, type Collected } from './collect.ts';
 import { COMPARISON_SCRIPT } from './comparison-script.ts';
 import { escaped, htmlPage } from './html-page.ts';
@@ -140,9 +140,7 @@ function figuresTable(runs: readonly ReadRun[]): string {
     ['MFU', ...ofRuns(({ run }) => (run.mfu === null ? '–' : `${(100 * run.mfu).toFixed(0)} %`))],
     [
       'waited for data',
-      ...ofRuns(({ run: { dataSeconds, seconds } }) =>
-        dataSeconds === null ? '–' : `${((100 * dataSeconds) / seconds).toFixed(1)} %`,
-      ),
+      ...ofRuns(({ run: { dataSeconds, seconds } }) => (dataSeconds === null ? '–' : percent(dataSeconds, seconds))),
     ],
     ['steps skipped', ...ofRuns(({ run }) => (run.skipped === 0 ? '–' : grouped(run.skipped)))],
     ['router entropy', ...ofRuns(({ run }) => meanOf(run.last?.routerEntropy, 2))],

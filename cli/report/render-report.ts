@@ -5,7 +5,7 @@ import { expertLayers } from '../../core/model/layer-kinds.ts';
 import { activeParameters, totalParameters } from '../../core/model/parameter-counts.ts';
 import type { RunRecord, SampleRecord, StepRecord } from '../../core/training/events.ts';
 import { type RunSettings, sequencesPerStep } from '../../core/training/settings.ts';
-import { grouped, scaled } from '../format.ts';
+import { grouped, percent, scaled } from '../format.ts';
 import { collect, type Collected } from './collect.ts';
 import { PAGE_SCRIPT } from './page-script.ts';
 import { escaped, htmlPage } from './html-page.ts';
@@ -64,7 +64,7 @@ function figures({ evaluations, last, seconds, dataSeconds, mfu, skipped }: Coll
     ['tokens', grouped(last?.tokens ?? 0)],
     ['tokens/s', last && seconds > 0 ? grouped(last.tokens / seconds) : '–'],
     ...(mfu === null ? [] : [['MFU', `${(100 * mfu).toFixed(0)} %`]]),
-    ...(dataSeconds === null ? [] : [['waited for data', `${((100 * dataSeconds) / seconds).toFixed(1)} %`]]),
+    ...(dataSeconds === null ? [] : [['waited for data', percent(dataSeconds, seconds)]]),
     ...(skipped === 0 ? [] : [['steps skipped', grouped(skipped)]]),
   ];
   const cells = items.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);
@@ -96,7 +96,7 @@ function routingOf(last: StepRecord | undefined, layer: number, numExperts: numb
   const parts = [
     `at the end: router entropy ${entropy.toFixed(2)} of at most ${Math.log(numExperts).toFixed(2)} nats`,
     `${last.deadExperts[layer]} of ${numExperts} experts unused`,
-    ...(last.droppedRows[layer] > 0 ? [`${(100 * last.droppedRows[layer]).toFixed(1)} % dropped`] : []),
+    ...(last.droppedRows[layer] > 0 ? [`${percent(last.droppedRows[layer])} dropped`] : []),
     ...(last.biasSpread.length > 0 ? [`biases ${last.biasSpread[layer].toFixed(3)} apart`] : []),
   ];
   return parts.join(', ');

@@ -8,11 +8,17 @@ import { GemmoeError } from '../errors.ts';
 import type { LinearModule } from '../model/linear-module.ts';
 import { LoraAdapter, type LoraTarget } from '../model/lora.ts';
 import type { Transformer } from '../model/transformer.ts';
-import { type FloatArray, newFloats } from '../tensor/dtype.ts';
+import type { FloatArray } from '../tensor/dtype.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, writeAdapterConfig } from './adapter-config.ts';
 import { writeDirectoryAtomic } from './atomic-files.ts';
 import { endings, lastWord, linearModules } from './linear-modules.ts';
-import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
+import {
+  openSafetensors,
+  type SafetensorsFile,
+  storedTypeOf,
+  type TensorToWrite,
+  writeSafetensors,
+} from './safetensors.ts';
 
 const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 const PREFIX = 'base_model.model.';
@@ -108,7 +114,7 @@ function readTarget(file: SafetensorsFile, { module, a, b }: LoraTarget, rank: n
   checkShape(file, nameB, [rows, rank * E]);
   file.read(nameA, a.data);
   if (experts === null) return file.read(nameB, b.data);
-  const packed = newFloats(b.data instanceof Float32Array ? 'f32' : 'f64', b.size);
+  const packed = b.data.slice();
   file.read(nameB, packed);
   moveExperts(packed, b.data, module, rank, 'outwards');
 }
@@ -180,9 +186,9 @@ function tensorsOf({ module, a, b }: LoraTarget, rank: number): TensorToWrite[] 
   const [nameA, nameB] = tensorNames(module);
   const { experts, rows, columns } = module;
   const E = experts ?? 1;
-  const packed = experts === null ? b.data : newFloats(b.data instanceof Float32Array ? 'f32' : 'f64', b.size);
+  const packed = experts === null ? b.data : b.data.slice();
   if (experts !== null) moveExperts(b.data, packed, module, rank, 'inwards');
-  const dtype = a.data instanceof Float32Array ? 'F32' : 'F64';
+  const dtype = storedTypeOf(a.data);
   return [
     { name: nameA, dtype, shape: [E * rank, columns], parts: [a.data] },
     { name: nameB, dtype, shape: [rows, rank * E], parts: [packed] },

@@ -14,7 +14,7 @@ import { exportFamily, familyOf, markFamily } from './families/index.ts';
 import { ConfigReader, type Family, type RawConfig, type TensorPlace } from './families/family.ts';
 import { writeRope } from './families/rope.ts';
 import { readJsonObject, writeJson } from './json-files.ts';
-import type { StoredType, TensorToWrite } from './safetensors.ts';
+import { type StoredType, storedTypeOf, type TensorToWrite } from './safetensors.ts';
 import { MAX_SHARD_BYTES, type Progress, TensorFiles, writeWeightFiles } from './weight-files.ts';
 
 /** What config.json calls the types that weights are stored in; torch has no other name for its own float32. */
@@ -275,6 +275,5 @@ function defaultGeneration(original: RawConfig | undefined, tokenizer: Tokenizer
 }
 
 function storedAsComputed({ name, shape, data }: ReturnType<typeof tensorsOf>[number]): TensorToWrite {
-  const dtype = data instanceof Uint16Array ? 'BF16' : data instanceof Float32Array ? 'F32' : 'F64';
-  return { name, dtype, shape, parts: [data] };
+  return { name, dtype: storedTypeOf(data), shape, parts: [data] };
 }

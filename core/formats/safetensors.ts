@@ -34,6 +34,12 @@ const TYPES = Object.keys(ELEMENT_BYTES);
 /** Element type as the file names it. */
 export type StoredType = keyof typeof ELEMENT_BYTES;
 
+/** The type that values are stored in as they are; bits of bfloat16 are 16-bit integers here. */
+export function storedTypeOf(data: FloatArray | Uint16Array): 'F32' | 'F64' | 'BF16' {
+  if (data instanceof Uint16Array) return 'BF16';
+  return data instanceof Float32Array ? 'F32' : 'F64';
+}
+
 /** Where a tensor stands in its file. */
 export interface StoredTensor {
   readonly dtype: StoredType;

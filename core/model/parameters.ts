@@ -1,7 +1,7 @@
 // Where the weights live: one flat array of values, one of gradients, and named views into both.
 
 import { GemmoeError } from '../errors.ts';
-import { type ComputeType, type FloatArray, newFloats } from '../tensor/dtype.ts';
+import { type ComputeType, ELEMENT_BYTES, type FloatArray, newFloats } from '../tensor/dtype.ts';
 
 /** What a parameter is for; optimizers and initialisation choose by it. */
 export type ParameterRole = 'embedding' | 'norm' | 'attention' | 'router' | 'expert' | 'head' | 'bias';
@@ -113,7 +113,7 @@ export class ParameterStore {
 
   /** Bytes that the weights take. */
   get bytes(): number {
-    const floats = this.length * (this.dtype === 'f32' ? 4 : 8);
+    const floats = this.length * ELEMENT_BYTES[this.dtype];
     return this.parameters.reduce((sum, { size, offset }) => sum + (offset < 0 ? 2 * size : 0), floats);
   }
 

@@ -2,7 +2,7 @@
 
 import { GemmoeError } from '../errors.ts';
 import type { Kernels } from '../kernels.ts';
-import type { ComputeType, FloatArray } from '../tensor/dtype.ts';
+import { type ComputeType, ELEMENT_BYTES, type FloatArray } from '../tensor/dtype.ts';
 import { measurePlan, Workspace } from '../tensor/workspace.ts';
 import {
   expertCapacity,
@@ -141,7 +141,7 @@ export class Transformer {
     const segment = segmentLength(checkpointEvery, this.blocks.length);
     const shape = { batch, length, segment, hasJitter };
     const size = measurePlan((arena) => planTraining(arena, this.layers, shape));
-    return size.floats * (this.dtype === 'f32' ? 4 : 8) + size.ints * 4;
+    return size.floats * ELEMENT_BYTES[this.dtype] + size.ints * 4;
   }
 
   /**

@@ -6,6 +6,9 @@ export type FloatArray = Float32Array | Float64Array;
 /** Element type of a model's arrays. */
 export type ComputeType = 'f32' | 'f64';
 
+/** Bytes of an element. */
+export const ELEMENT_BYTES: Readonly<Record<ComputeType, number>> = { f32: 4, f64: 8 };
+
 /** A zeroed float array of a compute type. */
 export function newFloats(type: ComputeType, length: number): FloatArray {
   return type === 'f32' ? new Float32Array(length) : new Float64Array(length);

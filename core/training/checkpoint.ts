@@ -12,7 +12,7 @@ import { readAdapterConfig } from '../formats/adapter-config.ts';
 import { removeStaleTemporaries, writeDirectoryAtomic, writeFileAtomic } from '../formats/atomic-files.ts';
 import { writeModelFiles } from '../formats/hugging-face.ts';
 import { writeJson } from '../formats/json-files.ts';
-import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts';
+import { openSafetensors, storedTypeOf, writeSafetensors } from '../formats/safetensors.ts';
 import type { LoraAdapter } from '../model/lora.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Optimizer } from '../plugin.ts';
@@ -94,12 +94,9 @@ export function saveCheckpoint(runDirectory: string, parts: CheckpointParts): st
         writeAdapterFiles(temporary, adapter.adapter, adapter.base);
         writeJson(join(temporary, 'tokenizer.json'), tokenizer.toJSON());
       } else writeModelFiles(temporary, model, { tokenizer, ...(original && { original }) });
-      const tensors = [...optimizer.state()].map(([name, { shape, data }]) => ({
-        name,
-        dtype: data instanceof Float32Array ? ('F32' as const) : ('F64' as const),
-        shape,
-        parts: [data],
-      }));
+      const tensors = [...optimizer.state()].map(([name, { shape, data }]) => {
+        return { name, dtype: storedTypeOf(data), shape, parts: [data] };
+      });
       writeSafetensors(join(temporary, OPTIMIZER_FILE), tensors);
       writeFileAtomic(join(temporary, STATE_FILE), `${JSON.stringify(parts.state, null, 2)}\n`);
     },
@@ -202,8 +199,9 @@ export function modelPlaceOf(path: string): ModelPlace {
     if (existsSync(join(directory, 'config.json'))) return { directory, adapter: undefined };
   }
   const found = isAdapterDirectory(path) ? path : existsSync(path) ? latestCheckpoint(path) : undefined;
-  if (found !== undefined)
+  if (found !== undefined) {
     return isAdapterDirectory(found) ? adaptedPlace(found) : { directory: found, adapter: undefined };
+  }
   throw new GemmoeError(
     'not-found',
     `${path} is neither a model directory (no config.json) nor a run folder (no model, no checkpoints)`,

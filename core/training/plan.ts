@@ -9,8 +9,9 @@ import type { LoraAdapter } from '../model/lora.ts';
 import type { Transformer } from '../model/transformer.ts';
 import type { Corpus } from '../data/corpus.ts';
 import type { Optimizer } from '../plugin.ts';
+import { ELEMENT_BYTES } from '../tensor/dtype.ts';
 import type { RunPlan } from './events.ts';
-import { type RunSettings, sequencesPerStep } from './settings.ts';
+import { documentRows, type RunSettings, sequencesPerStep } from './settings.ts';
 
 /**
  * Floating-point operations of training on one token of a sequence of length T, a multiply-add counted as two:
@@ -66,7 +67,7 @@ function roundedBytes({ settings, model, backend }: Sized): number {
 export function memoryOf(sized: Sized): RunPlan['memory'] {
   const { settings, model, adapter, optimizerBytes: optimizer } = sized;
   const { batchSize, sequenceLength, checkpointEvery, routerJitter } = settings;
-  const size = model.dtype === 'f32' ? 4 : 8;
+  const size = ELEMENT_BYTES[model.dtype];
   const adapted = adapter?.size ?? 0;
   const gradients = (model.parameters.total + adapted) * size;
   const kept = (adapter?.targetSize ?? 0) * size; // without the adapter
@@ -95,7 +96,7 @@ export function planOf(planned: Planned): RunPlan {
     tokens: steps * tokensPerStep,
     trainingTokens: corpus.train.length,
     validationTokens: corpus.validation.length,
-    validationWindows: validationWindows(corpus.validation, sequenceLength).count,
+    validationWindows: validationWindows(corpus.validation, sequenceLength, documentRows(settings, corpus)).count,
     epochs: (steps * tokensPerStep) / corpus.train.length,
     backend: { name: backend.name, ...backend.describe() },
     runDirectory: planned.runDirectory,

@@ -2,9 +2,8 @@
 
 import type { MatmulBackend } from '../backend.ts';
 import { parseOptionsText, parseSpec } from '../config.ts';
-import { BatchSampler } from '../data/batches.ts';
+import { BatchSampler, validationWindows } from '../data/batches.ts';
 import { type Corpus, type CorpusOptions, openCorpus } from '../data/corpus.ts';
-import type { DocumentRows } from '../data/document-rows.ts';
 import { GemmoeError } from '../errors.ts';
 import { restoreAdapter } from '../formats/adapter.ts';
 import { loadModel, readModelConfig } from '../formats/hugging-face.ts';
@@ -21,6 +20,7 @@ import type {
   SchedulerContribution,
 } from '../plugin.ts';
 import type { Registry } from '../registry.ts';
+import { ELEMENT_BYTES } from '../tensor/dtype.ts';
 import { expectedSeconds, FORWARD_SHARE, stepsThatFit, timeSteps } from './calibration.ts';
 import { withEma } from './ema.ts';
 import { adapterOf, withAdapter } from './lora.ts';
@@ -28,7 +28,7 @@ import { fits, refuseTooLarge } from './memory-limit.ts';
 import { memoryOf, stateBytes } from './plan.ts';
 import { parseRunSettings } from './run-folder.ts';
 import { samplePrompts } from './run-samples.ts';
-import { type RunSettings, sequencesPerStep, withIntervals } from './settings.ts';
+import { documentRows, type RunSettings, sequencesPerStep, withIntervals } from './settings.ts';
 import { Trainer, type TrainerOptions } from './trainer.ts';
 
 /** What a run is computed with; a container or `createGemmoe` gives them. */
@@ -213,19 +213,12 @@ function estimateStateBytes(settings: RunSettings, services: RunServices, traine
     );
   }
   const optimizer = optimizerFor(settings, services, store);
-  return Math.round((stateBytes(optimizer) / store.data.byteLength) * trained.total * BYTES[trained.dtype]);
+  return Math.round((stateBytes(optimizer) / store.data.byteLength) * trained.total * ELEMENT_BYTES[trained.dtype]);
 }
-
-const BYTES = { f32: 4, f64: 8 } as const;
 
 /** What the settings say about the data. */
 function corpusOptions(settings: RunSettings): CorpusOptions {
   return { ...settings, weights: settings.dataWeights };
-}
-
-/** How the rows of batches and of validations treat documents. */
-export function documentRows(settings: RunSettings, corpus: Corpus): DocumentRows {
-  return { mode: settings.documents, separator: corpus.separator };
 }
 
 function createSampler(settings: RunSettings, corpus: Corpus): BatchSampler {
@@ -346,8 +339,8 @@ function timeStepsOf(run: Timed, seconds: number): number {
 
 /** Milliseconds of the last validation, about. */
 function validationTime(settings: RunSettings, corpus: Corpus, stepMilliseconds: number): number {
-  const rows = sequencesPerStep(settings) * settings.sequenceLength;
-  return (corpus.validation.length / rows) * stepMilliseconds * FORWARD_SHARE;
+  const windows = validationWindows(corpus.validation, settings.sequenceLength, documentRows(settings, corpus)).count;
+  return (windows / sequencesPerStep(settings)) * stepMilliseconds * FORWARD_SHARE;
 }
 
 /** What the settings say about how a step is computed. */

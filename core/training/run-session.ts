@@ -14,10 +14,10 @@ import { evaluateSource, nextTurn } from './evaluate.ts';
 import type { EvaluationRecord, RunObserver, RunPlan, RunRecord, RunSummary } from './events.ts';
 import { beforeTheEnd, MetricsLog } from './metrics-log.ts';
 import { planOf, stateBytes } from './plan.ts';
-import { batchBuffers, documentRows, type RunParts, trainerOptions } from './run-parts.ts';
+import { batchBuffers, type RunParts, trainerOptions } from './run-parts.ts';
 import { freshState, restoreRun } from './run-restore.ts';
 import { type SampleOptions, writeSamples } from './run-samples.ts';
-import { sequencesPerStep } from './settings.ts';
+import { documentRows, sequencesPerStep } from './settings.ts';
 import { Trainer } from './trainer.ts';
 
 /** Losses that the summary's training loss is the mean of. */
@@ -58,6 +58,7 @@ export class RunSession {
   private plan: RunPlan | undefined;
   private savedStep: number;
   private dataSeconds = 0;
+  private windowCount: number | undefined;
 
   constructor(run: RunParts, surroundings: Surroundings) {
     const { runDirectory, observer, deadline, peakRate, memoryLimit, checkpoint } = surroundings;
@@ -148,7 +149,13 @@ export class RunSession {
 
   /** Windows of the whole validation split. */
   private get windows(): number {
-    return validationWindows(this.parts.corpus.validation, this.parts.settings.sequenceLength).count;
+    const { corpus, settings } = this.parts;
+    this.windowCount ??= validationWindows(
+      corpus.validation,
+      settings.sequenceLength,
+      documentRows(settings, corpus),
+    ).count;
+    return this.windowCount;
   }
 
   close(): void {

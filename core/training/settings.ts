@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { LOSS_ON } from '../data/chat-rendering.ts';
-import { DOCUMENT_MODES } from '../data/document-rows.ts';
+import { DOCUMENT_MODES, type DocumentRows } from '../data/document-rows.ts';
 import { ModelConfigSchema } from '../model/config.ts';
 import { KEPT_IN_F32 } from '../model/mixed-precision.ts';
 
@@ -112,6 +112,14 @@ export type RunSettings = z.infer<typeof RunSettingsSchema>;
 /** Sequences of one optimizer step: all its micro-batches. */
 export function sequencesPerStep({ batchSize, accumulate }: RunSettings): number {
   return batchSize * accumulate;
+}
+
+/** How the rows of batches and of validations treat documents, which `separator` stands behind. */
+export function documentRows(
+  { documents: mode }: RunSettings,
+  { separator }: Pick<DocumentRows, 'separator'>,
+): DocumentRows {
+  return { mode, separator };
 }
 
 /** The settings with every interval a number of steps. */

@@ -3,8 +3,8 @@
 import { GemmoeError } from '../errors.ts';
 import { evaluateSource, nextTurn } from './evaluate.ts';
 import { stateBytes } from './plan.ts';
-import { assembleRun, batchBuffers, documentRows, type RunServices, trainerOptions } from './run-parts.ts';
-import type { RunSettings } from './settings.ts';
+import { assembleRun, batchBuffers, type RunServices, trainerOptions } from './run-parts.ts';
+import { documentRows, type RunSettings } from './settings.ts';
 import { Trainer } from './trainer.ts';
 
 /** What a trial found. */

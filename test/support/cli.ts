@@ -25,6 +25,12 @@ const { GEMMOE_REQUIRE_BACKENDS: _required, ...inherited } = process.env;
 /** This process's environment without what only the tests read. */
 export const ENVIRONMENT: NodeJS.ProcessEnv = inherited;
 
+/** Options of `train` for a run of little work. */
+export const SMALL_RUN: readonly string[] = [
+  ...['--backend', 'reference', '--preset', 'tiny', '--hidden-size', '16', '--heads', '2'],
+  ...['--expert-width', '16', '--sequence-length', '16', '--batch-size', '2'],
+];
+
 /** Ways to run commands from `folder`. */
 export function commandLine(folder: string) {
   /** Runs a command in this process, which saves the half second that a new one takes to start. */

@@ -80,14 +80,9 @@ static void adafactor(Context* context, float* p, float* g, float* row, float* c
   const double stepSize = o.relative ? fmax(o.eps2, sqrt(sumOfSquares(context, p, size) / (double)size)) : 1;
   const float rate = (float)(bounded * stepSize / fmax(1, sqrt(squares / (double)size) / o.clip));
   const float keep = (float)(1 - o.learningRate * o.weightDecay);
-  const int parts = partsFor(context, size, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(size, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      store(p + i, load(p + i) * keep - rate * load(g + i));
-      store(g + i, vf{});
-    });
+  parallelSteps(context, size, [=](long i, auto load, auto store) {
+    store(p + i, load(p + i) * keep - rate * load(g + i));
+    store(g + i, vf{});
   });
 }
 

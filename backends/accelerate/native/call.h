@@ -140,3 +140,12 @@ class Call {
   std::size_t length_ = 0;
   bool ok_ = true;
 };
+
+/** A kernel's function as JavaScript calls it. */
+struct Entry {
+  const char* name;
+  napi_callback function;
+};
+
+#define KERNEL(name) napi_value name(napi_env env, napi_callback_info info)
+#define ENTRY(name) {#name, name}

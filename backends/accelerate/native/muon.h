@@ -8,33 +8,23 @@ static void lion(Context* context, float* p, float* g, float* m, long count, dou
                  double weightDecay, double gradientScale) {
   const float keep = (float)(1 - learningRate * weightDecay), rate = (float)learningRate, scale = (float)gradientScale;
   const float b1 = (float)beta1, c1 = (float)(1 - beta1), b2 = (float)beta2, c2 = (float)(1 - beta2);
-  const int parts = partsFor(context, count, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf gradient = load(g + i) * scale, moment = load(m + i);
-      const vf mix = moment * b1 + gradient * c1;
-      const vf sign = mix > vf{} ? splat(rate) : mix < vf{} ? splat(-rate) : mix * rate; // 0 stays 0, NaN stays NaN
-      store(p + i, load(p + i) * keep - sign);
-      store(m + i, moment * b2 + gradient * c2);
-      store(g + i, vf{});
-    });
+  parallelSteps(context, count, [=](long i, auto load, auto store) {
+    const vf gradient = load(g + i) * scale, moment = load(m + i);
+    const vf mix = moment * b1 + gradient * c1;
+    const vf sign = mix > vf{} ? splat(rate) : mix < vf{} ? splat(-rate) : mix * rate; // 0 stays 0, NaN stays NaN
+    store(p + i, load(p + i) * keep - sign);
+    store(m + i, moment * b2 + gradient * c2);
+    store(g + i, vf{});
   });
 }
 
 static void muonMomentum(Context* context, float* g, float* m, long count, double momentum, int nesterov, double gradientScale) {
   const float mu = (float)momentum, rest = (float)(1 - momentum), scale = (float)gradientScale;
-  const int parts = partsFor(context, count, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf gradient = load(g + i) * scale, before = load(m + i);
-      const vf moved = before + rest * (gradient - before);
-      store(m + i, moved);
-      store(g + i, nesterov ? gradient + mu * (moved - gradient) : moved);
-    });
+  parallelSteps(context, count, [=](long i, auto load, auto store) {
+    const vf gradient = load(g + i) * scale, before = load(m + i);
+    const vf moved = before + rest * (gradient - before);
+    store(m + i, moved);
+    store(g + i, nesterov ? gradient + mu * (moved - gradient) : moved);
   });
 }
 
@@ -65,16 +55,11 @@ static void muonNormalise(Context* context, float* x, const double* offsets, lon
 
 static void muonUpdate(Context* context, float* p, float* g, long count, double rate, double decay, int cautious) {
   const float step = (float)rate, shrink = (float)decay;
-  const int parts = partsFor(context, count, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf weight = load(p + i), direction = load(g + i);
-      const vf kept = cautious ? (direction * weight < vf{} ? vf{} : splat(shrink)) : splat(shrink);
-      store(p + i, weight - (kept * weight + step * direction));
-      store(g + i, vf{});
-    });
+  parallelSteps(context, count, [=](long i, auto load, auto store) {
+    const vf weight = load(p + i), direction = load(g + i);
+    const vf kept = cautious ? (direction * weight < vf{} ? vf{} : splat(shrink)) : splat(shrink);
+    store(p + i, weight - (kept * weight + step * direction));
+    store(g + i, vf{});
   });
 }
 

@@ -46,24 +46,25 @@ static double sumOfSquares(Context* context, const float* x, long count) {
 /** Elements that are worth a thread where each is read and written in several arrays. */
 constexpr long PARALLEL_STEPS = 16384;
 
+/** body(i, load, store) over the elements of a step. */
+template <class Body>
+static void parallelSteps(Context* context, long count, Body body) {
+  parallelVectors(context, count, body, PARALLEL_STEPS, 64);
+}
+
 static void adamw(Context* context, float* p, float* g, float* m, float* v, long count, double learningRate, double beta1,
                   double beta2, double eps, double weightDecay, double step, double gradientScale) {
   const float keep = (float)(1 - learningRate * weightDecay), rate = (float)(learningRate / (1 - pow(beta1, step)));
   const float correction = (float)(1 / sqrt(1 - pow(beta2, step))), epsilon = (float)eps, scale = (float)gradientScale;
   const float b1 = (float)beta1, b2 = (float)beta2, c1 = (float)(1 - beta1), c2 = (float)(1 - beta2);
-  const int parts = partsFor(context, count, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf gradient = load(g + i) * scale;
-      const vf first = load(m + i) * b1 + gradient * c1;
-      const vf second = load(v + i) * b2 + gradient * gradient * c2;
-      store(m + i, first);
-      store(v + i, second);
-      store(g + i, vf{});
-      store(p + i, load(p + i) * keep - rate * first / (squareRoot(second) * correction + epsilon));
-    });
+  parallelSteps(context, count, [=](long i, auto load, auto store) {
+    const vf gradient = load(g + i) * scale;
+    const vf first = load(m + i) * b1 + gradient * c1;
+    const vf second = load(v + i) * b2 + gradient * gradient * c2;
+    store(m + i, first);
+    store(v + i, second);
+    store(g + i, vf{});
+    store(p + i, load(p + i) * keep - rate * first / (squareRoot(second) * correction + epsilon));
   });
 }
 
@@ -72,44 +73,34 @@ static void adam(Context* context, float* p, float* g, float* m, float* v, float
   const float decay = (float)weightDecay, rate = (float)(learningRate / (1 - pow(beta1, step)));
   const float correction = (float)(1 / sqrt(1 - pow(beta2, step))), epsilon = (float)eps, scale = (float)gradientScale;
   const float b1 = (float)beta1, b2 = (float)beta2, c1 = (float)(1 - beta1), c2 = (float)(1 - beta2);
-  const int parts = partsFor(context, count, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf gradient = load(g + i) * scale + load(p + i) * decay;
-      const vf first = load(m + i) * b1 + gradient * c1;
-      vf second = load(v + i) * b2 + gradient * gradient * c2;
-      store(m + i, first);
-      store(v + i, second);
-      store(g + i, vf{});
-      if (vMax) {
-        second = maximum(load(vMax + i), second);
-        store(vMax + i, second);
-      }
-      store(p + i, load(p + i) - rate * first / (squareRoot(second) * correction + epsilon));
-    });
+  parallelSteps(context, count, [=](long i, auto load, auto store) {
+    const vf gradient = load(g + i) * scale + load(p + i) * decay;
+    const vf first = load(m + i) * b1 + gradient * c1;
+    vf second = load(v + i) * b2 + gradient * gradient * c2;
+    store(m + i, first);
+    store(v + i, second);
+    store(g + i, vf{});
+    if (vMax) {
+      second = maximum(load(vMax + i), second);
+      store(vMax + i, second);
+    }
+    store(p + i, load(p + i) - rate * first / (squareRoot(second) * correction + epsilon));
   });
 }
 
 static void sgd(Context* context, float* p, float* g, float* velocity, long count, double learningRate, double momentum,
                 int nesterov, double weightDecay, double step, double gradientScale) {
   const float rate = (float)learningRate, mu = (float)momentum, decay = (float)weightDecay, scale = (float)gradientScale;
-  const int parts = partsFor(context, count, PARALLEL_STEPS);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, 64, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf gradient = load(g + i) * scale + load(p + i) * decay;
-      vf update = gradient;
-      if (velocity) {
-        const vf speed = step == 1 ? gradient : load(velocity + i) * mu + gradient;
-        store(velocity + i, speed);
-        update = nesterov ? gradient + speed * mu : speed;
-      }
-      store(p + i, load(p + i) - rate * update);
-      store(g + i, vf{});
-    });
+  parallelSteps(context, count, [=](long i, auto load, auto store) {
+    const vf gradient = load(g + i) * scale + load(p + i) * decay;
+    vf update = gradient;
+    if (velocity) {
+      const vf speed = step == 1 ? gradient : load(velocity + i) * mu + gradient;
+      store(velocity + i, speed);
+      update = nesterov ? gradient + speed * mu : speed;
+    }
+    store(p + i, load(p + i) - rate * update);
+    store(g + i, vf{});
   });
 }
 

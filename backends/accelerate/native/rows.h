@@ -36,47 +36,24 @@ static void embeddingBackward(Context* context, float* dTable, const float* dy, 
 }
 
 static void add(Context* context, float* y, const float* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
-    forVectors(range.end - range.begin, [&](long i, auto load, auto store) {
-      store(y + range.begin + i, load(y + range.begin + i) + load(x + range.begin + i));
-    });
-  });
-}
-
-/** y[i] = body(x[i]), element by element. */
-template <class Body>
-static void elementwise(Context* context, float* y, const float* x, long count, Body body) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
-    forVectors(range.end - range.begin, [&](long i, auto load, auto store) {
-      store(y + range.begin + i, body(load(x + range.begin + i)));
-    });
-  });
+  parallelVectors(context, count, [=](long i, auto load, auto store) { store(y + i, load(y + i) + load(x + i)); });
 }
 
 static void scale(Context* context, float* y, const float* x, float factor, long count) {
-  elementwise(context, y, x, count, [=](vf v) { return v * factor; });
+  parallelVectors(context, count, [=](long i, auto load, auto store) { store(y + i, load(x + i) * factor); });
 }
 
 static void clamp(Context* context, float* y, const float* x, float limit, long count) {
-  elementwise(context, y, x, count, [=](vf v) {
-    const vf high = splat(limit), low = splat(-limit);
-    return v > high ? high : v < low ? low : v; // NaN stays
+  parallelVectors(context, count, [=](long i, auto load, auto store) {
+    const vf v = load(x + i), high = splat(limit), low = splat(-limit);
+    store(y + i, v > high ? high : v < low ? low : v); // NaN stays
   });
 }
 
 static void clampBackward(Context* context, float* dx, const float* dy, const float* x, float limit, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      const vf v = load(x + i), d = load(dy + i);
-      store(dx + i, v > splat(limit) ? vf{} : v < splat(-limit) ? vf{} : d);
-    });
+  parallelVectors(context, count, [=](long i, auto load, auto store) {
+    const vf v = load(x + i), d = load(dy + i);
+    store(dx + i, v > splat(limit) ? vf{} : v < splat(-limit) ? vf{} : d);
   });
 }
 
@@ -141,6 +118,20 @@ static void rmsNorm(Context* context, float* y, float* rstd, const float* x, con
 /** Rows that are summed before they are added to a total. */
 constexpr long ROW_BLOCK = 64;
 
+/** body(c, first, last, load, store) for columns from c on and each block of rows, one after the other; threads share the columns. */
+template <class Body>
+static void columnBlocks(Context* context, long N, long C, long elements, Body body) {
+  const int parts = (int)most(1, least(partsFor(context, elements), (C + W - 1) / W));
+  parallel(context, parts, [=](int part) {
+    const Range columns = rangeOf(C, W, part, parts);
+    for (long first = 0; first < N; first += ROW_BLOCK) {
+      const long last = least(N, first + ROW_BLOCK);
+      forVectors(columns.end - columns.begin,
+                 [&](long i, auto load, auto store) { body(columns.begin + i, first, last, load, store); });
+    }
+  });
+}
+
 static void rmsNormBackward(Context* context, float* dx, float* dGamma, const float* dy, const float* x, const float* gamma,
                             const float* rstd, long N, long C) {
   parallelRows(context, N, 2 * N * C, [=](long begin, long end, int) {
@@ -156,18 +147,10 @@ static void rmsNormBackward(Context* context, float* dx, float* dGamma, const fl
       });
     }
   });
-  const int parts = (int)most(1, least(partsFor(context, N * C), (C + W - 1) / W));
-  parallel(context, parts, [=](int part) {
-    const Range columns = rangeOf(C, W, part, parts);
-    for (long first = 0; first < N; first += ROW_BLOCK) {
-      const long last = least(N, first + ROW_BLOCK);
-      forVectors(columns.end - columns.begin, [&](long i, auto load, auto store) {
-        const long c = columns.begin + i;
-        vf total{};
-        for (long n = first; n < last; n++) total += load(dy + n * C + c) * load(x + n * C + c) * rstd[n];
-        store(dGamma + c, load(dGamma + c) + total);
-      });
-    }
+  columnBlocks(context, N, C, N * C, [=](long c, long first, long last, auto load, auto store) {
+    vf total{};
+    for (long n = first; n < last; n++) total += load(dy + n * C + c) * load(x + n * C + c) * rstd[n];
+    store(dGamma + c, load(dGamma + c) + total);
   });
 }
 
@@ -191,23 +174,15 @@ static void layerNormBackward(Context* context, float* dx, float* dGamma, float*
       });
     }
   });
-  const int parts = (int)most(1, least(partsFor(context, 2 * N * C), (C + W - 1) / W));
-  parallel(context, parts, [=](int part) {
-    const Range columns = rangeOf(C, W, part, parts);
-    for (long first = 0; first < N; first += ROW_BLOCK) {
-      const long last = least(N, first + ROW_BLOCK);
-      forVectors(columns.end - columns.begin, [&](long i, auto load, auto store) {
-        const long c = columns.begin + i;
-        vf forGamma{}, forBeta{};
-        for (long n = first; n < last; n++) {
-          const vf d = load(dy + n * C + c);
-          forGamma += d * (load(x + n * C + c) - mean[n]) * rstd[n];
-          forBeta += d;
-        }
-        store(dGamma + c, load(dGamma + c) + forGamma);
-        store(dBeta + c, load(dBeta + c) + forBeta);
-      });
+  columnBlocks(context, N, C, 2 * N * C, [=](long c, long first, long last, auto load, auto store) {
+    vf forGamma{}, forBeta{};
+    for (long n = first; n < last; n++) {
+      const vf d = load(dy + n * C + c);
+      forGamma += d * (load(x + n * C + c) - mean[n]) * rstd[n];
+      forBeta += d;
     }
+    store(dGamma + c, load(dGamma + c) + forGamma);
+    store(dBeta + c, load(dBeta + c) + forBeta);
   });
 }
 
@@ -371,9 +346,7 @@ static double crossEntropy(Context* context, float* gradient, const float* logit
 }
 
 static void toBf16(Context* context, uint16_t* out, const float* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
+  parallelRanges(context, count, [=](Range range) {
     for (long i = range.begin; i < range.end; i += W) {
       const long rest = least(W, range.end - i);
       const vi bits = bf16Bits(rest == W ? load(x + i) : loadPartial(x + i, rest));
@@ -383,9 +356,7 @@ static void toBf16(Context* context, uint16_t* out, const float* x, long count) 
 }
 
 static void fromBf16(Context* context, float* out, const uint16_t* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
+  parallelRanges(context, count, [=](Range range) {
     for (long i = range.begin; i < range.end; i++) {
       const uint32_t bits = (uint32_t)x[i] << 16;
       memcpy(out + i, &bits, 4);
@@ -423,9 +394,7 @@ INLINE float halfValue(uint16_t h) {
 }
 
 static void toF16(Context* context, uint16_t* out, const float* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
+  parallelRanges(context, count, [=](Range range) {
     long i = range.begin;
 #if defined(__AVX512F__)
     for (; i + W <= range.end; i += W) {
@@ -441,28 +410,17 @@ static void toF16(Context* context, uint16_t* out, const float* x, long count) {
 }
 
 static void fromF16(Context* context, float* out, const uint16_t* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
+  parallelRanges(context, count, [=](Range range) {
     for (long i = range.begin; i < range.end; i++) out[i] = halfValue(x[i]);
   });
 }
 
 static void roundBf16(Context* context, float* out, const float* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
-    forVectors(range.end - range.begin, [&](long offset, auto load, auto store) {
-      const long i = range.begin + offset;
-      store(out + i, roundToBf16(load(x + i)));
-    });
-  });
+  parallelVectors(context, count, [=](long i, auto load, auto store) { store(out + i, roundToBf16(load(x + i))); });
 }
 
 static void roundF16(Context* context, float* out, const float* x, long count) {
-  const int parts = partsFor(context, count);
-  parallel(context, parts, [=](int part) {
-    const Range range = rangeOf(count, W, part, parts);
+  parallelRanges(context, count, [=](Range range) {
     long i = range.begin;
 #if defined(__AVX512F__)
     for (; i + W <= range.end; i += W) {

@@ -202,6 +202,25 @@ static void parallelRows(Context* context, long rows, long elements, Body body) 
   });
 }
 
+/** body(range) over `count` elements, of which `worth` are worth a thread; ranges begin at multiples of `unit`. */
+template <class Body>
+static void parallelRanges(Context* context, long count, Body body, long worth = PARALLEL_ELEMENTS, long unit = W) {
+  const int parts = partsFor(context, count, worth);
+  parallel(context, parts, [&](int part) {
+    const Body own = body; // which no store can reach, so that what it holds stays in registers
+    own(rangeOf(count, unit, part, parts));
+  });
+}
+
+/** As forVectors, on threads. */
+template <class Body>
+static void parallelVectors(Context* context, long count, Body body, long worth = PARALLEL_ELEMENTS, long unit = W) {
+  const auto overRange = [=](Range range) {
+    forVectors(range.end - range.begin, [&](long i, auto load, auto store) { body(range.begin + i, load, store); });
+  };
+  parallelRanges(context, count, overRange, worth, unit);
+}
+
 template <class T>
 INLINE T* scratch(Context* context, int part, int slot, long count) {
   return (T*)context->scratch(context, part, slot, (size_t)count * sizeof(T));
