@@ -195,47 +195,30 @@ const std::int32_t* routingOffsets(Call& call, int index, const ExpertsShape& s)
   return offsets;
 }
 
-KERNEL(experts) {
-  Call call(env, info, "experts");
+/** The experts with weights that `read` takes from JavaScript. */
+template <class Weights, class Kernel>
+napi_value expertsOf(napi_env env, napi_callback_info info, const char* name,
+                     Weights* (Call::*read)(int index, const char* name, double needed), Kernel KernelTable::* kernel) {
+  Call call(env, info, name);
   const ExpertsShape s = expertsShape(call, 12);
   const double M = double(s.N) * s.K;
   float* y = call.floats(0, "y", double(s.N) * s.C);
   const ExpertsBuffers saved = expertsBuffers(call, 1, s);
   const float* x = call.floats(5, "x", double(s.N) * s.C);
-  const float* wGateUp = call.floats(6, "wGateUp", 2.0 * s.E * s.F * s.C);
-  const float* wDown = call.floats(7, "wDown", double(s.E) * s.C * s.F);
+  const Weights* wGateUp = (call.*read)(6, "wGateUp", 2.0 * s.E * s.F * s.C);
+  const Weights* wDown = (call.*read)(7, "wDown", double(s.E) * s.C * s.F);
   const float* weights = call.floats(8, "weights", M);
   const std::int32_t* offsets = routingOffsets(call, 9, s);
   const std::int32_t* rows = call.ints(10, "rows", M);
   const std::int32_t* slots = call.ints(11, "slots", M);
   call.within(rows, M, "rows", s.N);
   call.within(slots, M, "slots", M);
-  if (call.ok()) {
-    call.table().experts(call.context(), y, &saved, x, wGateUp, wDown, weights, offsets, rows, slots, &s);
-  }
+  if (call.ok()) (call.table().*kernel)(call.context(), y, &saved, x, wGateUp, wDown, weights, offsets, rows, slots, &s);
   return nullptr;
 }
 
-KERNEL(expertsBf16) {
-  Call call(env, info, "expertsBf16");
-  const ExpertsShape s = expertsShape(call, 12);
-  const double M = double(s.N) * s.K;
-  float* y = call.floats(0, "y", double(s.N) * s.C);
-  const ExpertsBuffers saved = expertsBuffers(call, 1, s);
-  const float* x = call.floats(5, "x", double(s.N) * s.C);
-  const std::uint16_t* wGateUp = call.halves(6, "wGateUp", 2.0 * s.E * s.F * s.C);
-  const std::uint16_t* wDown = call.halves(7, "wDown", double(s.E) * s.C * s.F);
-  const float* weights = call.floats(8, "weights", M);
-  const std::int32_t* offsets = routingOffsets(call, 9, s);
-  const std::int32_t* rows = call.ints(10, "rows", M);
-  const std::int32_t* slots = call.ints(11, "slots", M);
-  call.within(rows, M, "rows", s.N);
-  call.within(slots, M, "slots", M);
-  if (call.ok()) {
-    call.table().expertsBf16(call.context(), y, &saved, x, wGateUp, wDown, weights, offsets, rows, slots, &s);
-  }
-  return nullptr;
-}
+KERNEL(experts) { return expertsOf(env, info, "experts", &Call::floats, &KernelTable::experts); }
+KERNEL(expertsBf16) { return expertsOf(env, info, "expertsBf16", &Call::halves, &KernelTable::expertsBf16); }
 
 KERNEL(expertsBackward) {
   Call call(env, info, "expertsBackward");

@@ -190,59 +190,44 @@ KERNEL(crossEntropy) {
   return call.ok() ? call.value(call.table().crossEntropy(call.context(), gradient, logits, targets, N, V, scale)) : nullptr;
 }
 
-KERNEL(toBf16) {
-  Call call(env, info, "toBf16");
+/** 16-bit forms of all of x. */
+napi_value toHalves(napi_env env, napi_callback_info info, const char* name, decltype(KernelTable::toBf16) KernelTable::* kernel) {
+  Call call(env, info, name);
   const float* x = call.floats(1, "x", 0);
   const std::size_t count = call.length();
   std::uint16_t* out = call.halves(0, "out", double(count));
-  if (call.ok()) call.table().toBf16(call.context(), out, x, static_cast<long>(count));
+  if (call.ok()) (call.table().*kernel)(call.context(), out, x, static_cast<long>(count));
   return nullptr;
 }
 
-KERNEL(fromBf16) {
-  Call call(env, info, "fromBf16");
+KERNEL(toBf16) { return toHalves(env, info, "toBf16", &KernelTable::toBf16); }
+KERNEL(toF16) { return toHalves(env, info, "toF16", &KernelTable::toF16); }
+
+/** Values of all 16-bit forms in x. */
+napi_value fromHalves(napi_env env, napi_callback_info info, const char* name, decltype(KernelTable::fromBf16) KernelTable::* kernel) {
+  Call call(env, info, name);
   const std::uint16_t* x = call.halves(1, "x", 0);
   const std::size_t count = call.length();
   float* out = call.floats(0, "out", double(count));
-  if (call.ok()) call.table().fromBf16(call.context(), out, x, static_cast<long>(count));
+  if (call.ok()) (call.table().*kernel)(call.context(), out, x, static_cast<long>(count));
   return nullptr;
 }
 
-KERNEL(toF16) {
-  Call call(env, info, "toF16");
-  const float* x = call.floats(1, "x", 0);
-  const std::size_t count = call.length();
-  std::uint16_t* out = call.halves(0, "out", double(count));
-  if (call.ok()) call.table().toF16(call.context(), out, x, static_cast<long>(count));
-  return nullptr;
-}
+KERNEL(fromBf16) { return fromHalves(env, info, "fromBf16", &KernelTable::fromBf16); }
+KERNEL(fromF16) { return fromHalves(env, info, "fromF16", &KernelTable::fromF16); }
 
-KERNEL(fromF16) {
-  Call call(env, info, "fromF16");
-  const std::uint16_t* x = call.halves(1, "x", 0);
-  const std::size_t count = call.length();
-  float* out = call.floats(0, "out", double(count));
-  if (call.ok()) call.table().fromF16(call.context(), out, x, static_cast<long>(count));
-  return nullptr;
-}
-
-KERNEL(roundToBf16) {
-  Call call(env, info, "roundToBf16");
+/** Values of x [count] as they are after a cast and back. */
+napi_value roundedTo(napi_env env, napi_callback_info info, const char* name, decltype(KernelTable::roundToBf16) KernelTable::* kernel) {
+  Call call(env, info, name);
   const long count = call.offset(2, "count");
   float* out = call.floats(0, "out", double(count));
   const float* x = call.floats(1, "x", double(count));
-  if (call.ok()) call.table().roundToBf16(call.context(), out, x, count);
+  if (call.ok()) (call.table().*kernel)(call.context(), out, x, count);
   return nullptr;
 }
 
-KERNEL(roundToF16) {
-  Call call(env, info, "roundToF16");
-  const long count = call.offset(2, "count");
-  float* out = call.floats(0, "out", double(count));
-  const float* x = call.floats(1, "x", double(count));
-  if (call.ok()) call.table().roundToF16(call.context(), out, x, count);
-  return nullptr;
-}
+KERNEL(roundToBf16) { return roundedTo(env, info, "roundToBf16", &KernelTable::roundToBf16); }
+KERNEL(roundToF16) { return roundedTo(env, info, "roundToF16", &KernelTable::roundToF16); }
 
 KERNEL(fillNormal) {
   Call call(env, info, "fillNormal");
