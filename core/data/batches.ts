@@ -114,8 +114,8 @@ function refuseOneDocument(mode: string, separator: number | undefined): void {
   if (separator !== undefined) return;
   throw new GemmoeError(
     'bad-config',
-    `documents are ${mode}, but the data are one document without an end`,
-    'leave it at packed, or give several documents: files, or rows of JSONL',
+    `documents are ${mode}, but nothing stands between them in the data: there is one, or the tokenizer has no end-of-text token`,
+    'leave it at packed, or give several (files, or rows of JSONL) with a byte or bpe tokenizer',
   );
 }
 
