@@ -87,7 +87,7 @@ describe('padded rows', () => {
         ...{ batchSize: 1, sequenceLength: 4, order: 'shuffle', seed: 1 },
         documents: { mode, separator: undefined },
       });
-    expect(make).toThrow(`documents are ${mode}, but the data are one document`);
+    expect(make).toThrow(`documents are ${mode}, but nothing stands between them`);
   });
 });
 
