@@ -405,7 +405,7 @@ function everyParallelKernel(kernels: Kernels): Float32Array[] {
   );
   keep(normed, dTable, dGamma, Float32Array.of(loss, kernels.sumOfSquares(table)));
 
-  keep(...parallelRowKernels(kernels, table, rows, columns));
+  keep(...parallelRowKernels(kernels, table, rows, columns), ...parallelSteps(kernels));
   const zGradient = floats(rows * columns);
   keep(zGradient, Float32Array.of(kernels.zLoss(zGradient, table, rows, columns, 0.1)));
   const [p, g, row, column] = [normal(rows * columns, 'p'), normal(rows * columns, 'g'), floats(rows), floats(columns)];
@@ -452,4 +452,37 @@ function parallelRowKernels(kernels: Kernels, x: Float32Array, N: number, C: num
   kernels.sparseMixerBackward(dLogits, normal(2 * N, 'dw'), gamma, probabilities, x, experts, N, options);
   const routed = [probabilities, weights, Float32Array.from(experts), dLogits];
   return [y, mean, rstd, dx, dGamma, dBeta, scaled, clamped, dClamped, turned, ...routed];
+}
+
+/** What the steps of optimizers and of Muon write, each with what changes the way it is computed on and off. */
+function parallelSteps(kernels: Kernels): Float32Array[] {
+  const count = 100_003;
+  const written: Float32Array[] = [];
+  const arrays = (length: number) => {
+    const made = Array.from({ length }, (_, i) => normal(count, `step ${i}`));
+    for (let i = 0; i < count; i++) made.at(-1)![i] = Math.abs(made.at(-1)![i]); // a second moment
+    written.push(...made);
+    return made;
+  };
+  for (const on of [false, true]) {
+    const [p, g, m, v] = arrays(4);
+    kernels.adamw(p, g, m, v, 0, count, 0.0123, 0.9, 0.95, 1e-8, 0.1, 7, 0.77);
+    const [p1, g1, m1, vMax1, v1] = arrays(5);
+    kernels.adam(p1, g1, m1, v1, on ? vMax1 : null, 0, count, 0.0123, 0.9, 0.95, 1e-8, 0.1, 7, 0.77);
+    const [p2, g2, velocity2] = arrays(3);
+    kernels.sgd(p2, g2, velocity2, 0, count, 0.0123, 0.9, on, 0.1, 7, 0.77);
+    const [p3, g3, m3] = arrays(3);
+    kernels.lion(p3, g3, m3, 0, count, 0.0123, 0.9, 0.95, 0.1, 0.77);
+    const [p4, g4, z4, x4, v4] = arrays(5);
+    kernels.scheduleFree(p4, g4, z4, x4, v4, 0, count, 0.0123, 0.9, 0.95, 1e-8, 0.1, 0.3, 7, 0.77);
+    const [g5, m5] = arrays(2);
+    kernels.muonMomentum(g5, m5, 0, count, 0.95, on, 0.77);
+    const [p6, g6] = arrays(2);
+    kernels.muonUpdate(p6, g6, 0, count, 0.0153, 0.00123, on);
+    const [y7, x7] = arrays(2);
+    kernels.add(y7, x7, count);
+    if (on) kernels.roundToBf16(y7, x7, count);
+    else kernels.roundToF16(y7, x7, count);
+  }
+  return written;
 }

@@ -28,6 +28,11 @@ typedef int32_t vi __attribute__((vector_size(W * 4)));
 typedef float vfUnaligned __attribute__((vector_size(W * 4), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define ONE_COPY __attribute__((noinline))
+#else
+#define ONE_COPY __attribute__((noipa))
+#endif
 
 INLINE vf load(const float* p) { return *(const vfUnaligned*)p; }
 INLINE void store(float* p, vf v) { *(vfUnaligned*)p = v; }
@@ -177,11 +182,21 @@ INLINE Range rangeOf(long count, long unit, int part, int parts) {
   return {least(count, units * part / parts * unit), least(count, units * (part + 1) / parts * unit)};
 }
 
+/**
+ * body(part). One copy of it in machine code serves any number of threads: in two copies the compiler may contract a·b + c in
+ * different places, and the bits would depend on the threads.
+ */
+template <class Body>
+ONE_COPY static void runPart(void* body, int part) {
+  const Body own = *(const Body*)body; // which no store can reach, so that what it holds stays in registers
+  own(part);
+}
+
 /** body(part) on `parts` threads. */
 template <class Body>
 static void parallel(Context* context, int parts, Body body) {
-  if (parts <= 1) return body(0);
-  context->run(context, [](void* argument, int part) { (*(Body*)argument)(part); }, &body, parts);
+  if (parts <= 1) return runPart<Body>(&body, 0);
+  context->run(context, runPart<Body>, &body, parts);
 }
 
 /** Work, in elements touched once, below which a second thread costs more than it saves. */
@@ -196,7 +211,7 @@ INLINE int partsFor(const Context* context, long elements, long perPart = PARALL
 template <class Body>
 static void parallelRows(Context* context, long rows, long elements, Body body) {
   const int parts = (int)most(1, least(partsFor(context, elements), rows));
-  parallel(context, parts, [&](int part) {
+  parallel(context, parts, [=](int part) {
     const Range range = rangeOf(rows, 1, part, parts);
     if (range.begin < range.end) body(range.begin, range.end, part);
   });
@@ -206,10 +221,7 @@ static void parallelRows(Context* context, long rows, long elements, Body body) 
 template <class Body>
 static void parallelRanges(Context* context, long count, Body body, long worth = PARALLEL_ELEMENTS, long unit = W) {
   const int parts = partsFor(context, count, worth);
-  parallel(context, parts, [&](int part) {
-    const Body own = body; // which no store can reach, so that what it holds stays in registers
-    own(rangeOf(count, unit, part, parts));
-  });
+  parallel(context, parts, [=](int part) { body(rangeOf(count, unit, part, parts)); });
 }
 
 /** As forVectors, on threads. */
